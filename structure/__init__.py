@@ -1,0 +1,1 @@
+"""A protein as geometry."""
