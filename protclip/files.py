@@ -1,0 +1,63 @@
+"""Small file helpers: whole-or-nothing writes, TOML with clear errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from protclip.errors import ConfigError, DataError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover
+    import tomli as tomllib
+
+
+def atomic_write(path: Path, content: str | bytes) -> None:
+    """Write ``content`` so that ``path`` is either the old or the whole new file, also after a power cut."""
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        with partial.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise DataError(f"cannot write ({error.strerror})", where=str(path)) from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing, is not UTF-8, or is not TOML; names the line.
+    """
+    try:
+        with path.open("rb") as stream:
+            return tomllib.load(stream)
+    except OSError as error:
+        raise ConfigError(f"cannot read ({error.strerror})", where=str(path)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"not a TOML file ({error})", where=str(path)) from error
+
+
+def write_toml(path: Path, values: Mapping[str, Any]) -> None:
+    """Write nested plain values as TOML; None entries are left out."""
+    import tomli_w  # kept out of start-up
+
+    atomic_write(path, tomli_w.dumps(_without_none(values)))
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_none(value) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+        if value is not None
+    }

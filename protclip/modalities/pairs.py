@@ -1,0 +1,112 @@
+"""What the training loop gets from a data source: items of two modalities, matches, pools, galleries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protclip.errors import DataError
+from protclip.modalities.base import Modality
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Matched items for cross-modal retrieval: row i of ``left`` belongs to row i of ``right``.
+
+    Attributes
+    ----------
+    ids : list of str
+    left, right : int64 arrays [n]
+        Indices into the items of :class:`AlignmentData`.
+    sizes : float array [n] or None
+        Size of each item (residues), for the length-matched rank.
+    labels : list of str or None
+        Hierarchical class of each item, levels joined by ``.`` (C.A.T.H), for k-nearest-neighbour accuracy.
+    clusters : list of str or None
+        Near-duplicate group of each item, left out of its own neighbours.
+    """
+
+    ids: list[str]
+    left: Indices
+    right: Indices
+    sizes: NDArray[np.float64] | None = None
+    labels: list[str] | None = None
+    clusters: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class AlignmentData:
+    """Two sequences of items and what is known of their matching.
+
+    Attributes
+    ----------
+    left, right : sequences of items
+        Indexable, may read lazily from disk; safe to send to loader workers.
+    pairs : int64 array [P, 2]
+        Known matches as (left index, right index).
+    left_pool, right_pool : int64 arrays
+        Unpaired training items.
+    valid, test : Gallery
+        Held-out matched items. ``valid`` may be empty: the last epoch is then kept.
+    facts : dict
+        Counts and provenance for config, split file and model card (TOML values).
+    notices : list of str
+        What the user should know before training starts (items left out and why).
+    """
+
+    left: Sequence[Any]
+    right: Sequence[Any]
+    pairs: Indices
+    left_pool: Indices
+    right_pool: Indices
+    valid: Gallery
+    test: Gallery
+    facts: dict[str, Any] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+    split: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, index, items in (
+            ("pairs (left)", self.pairs[:, 0], self.left),
+            ("pairs (right)", self.pairs[:, 1], self.right),
+            ("left_pool", self.left_pool, self.left),
+            ("right_pool", self.right_pool, self.right),
+        ):
+            if len(index) and (index.min() < 0 or index.max() >= len(items)):
+                raise DataError(f"{name} points outside the items", got=f"{index.max()} of {len(items)}")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Untrained sides with the data to train them on."""
+
+    left: Modality[Any]
+    right: Modality[Any]
+    data: AlignmentData
+
+
+class ListItems(Sequence[Any]):
+    """Several item sequences one after the other, without copying them."""
+
+    def __init__(self, *parts: Sequence[Any]) -> None:
+        self.parts = [part for part in parts if len(part)]
+        self.ends = np.cumsum([len(part) for part in self.parts])
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        part = int(np.searchsorted(self.ends, index, side="right"))
+        start = self.ends[part - 1] if part else 0
+        return self.parts[part][index - start]

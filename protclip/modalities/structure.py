@@ -1,0 +1,174 @@
+"""Protein structures as a modality: files or corpus entries -> residue graphs -> CDConv."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import numpy as np
+from torch import Tensor
+
+from protclip.errors import ConfigError, ProtclipError, StructureError
+from protclip.modalities.base import Batch, Encoder, Modality
+from protclip.structure import Protein, read_chains
+from protclip.structure.augment import augment_structure
+from protclip.structure.encoder import CDConvConfig, CDConvEncoder
+from protclip.structure.graph import collate_structures
+
+STRUCTURE_SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif", ".bcif")
+
+
+class StructureModality(Modality[Protein]):
+    """Structures seen by a CDConv encoder.
+
+    Parameters
+    ----------
+    config : CDConvConfig
+        Architecture and input (``residues`` as published, or ``geometry`` alone).
+    noise, drop, crop : float
+        Augmented view: standard deviation of the coordinate noise in Angstrom, share of residues left out,
+        smallest share kept by contiguous cropping.
+    min_plddt : float
+        Residues of predicted models below this confidence are left out on reading.
+
+    Examples
+    --------
+    >>> side = StructureModality(CDConvConfig.size("tiny"))
+    >>> protein = Protein.from_ca("demo", "GAV", np.eye(3) * 3.8)
+    >>> side.encoder.eval()(side.collate([protein, protein])).shape[0]
+    2
+    """
+
+    name: ClassVar[str] = "structure"
+
+    def __init__(
+        self,
+        config: CDConvConfig,
+        *,
+        noise: float = 0.1,
+        drop: float = 0.1,
+        crop: float = 0.7,
+        min_plddt: float = 0.0,
+    ) -> None:
+        self.cdconv = config
+        self.encoder = cast(Encoder, CDConvEncoder(config))
+        self.view = {"noise": noise, "drop": drop, "crop": crop}
+        self.min_plddt = min_plddt
+
+    def config(self) -> dict[str, Any]:
+        """Architecture and augmentation as plain values."""
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self.cdconv).items()}
+        return {"cdconv": values, **self.view, "min_plddt": self.min_plddt}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> StructureModality:
+        """Rebuild from :meth:`config`."""
+        options = dict(config)
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in options.pop("cdconv").items()}
+        return cls(CDConvConfig(**values), **options)
+
+    def collate(self, items: Sequence[Protein]) -> Batch:
+        """Packed residue graphs with their neighbour lists."""
+        return cast(Batch, collate_structures(items, config=self.cdconv))
+
+    def augment(self, item: Protein, rng: np.random.Generator) -> Protein:
+        """Coordinate noise, residue dropout and contiguous cropping."""
+        return augment_structure(item, rng, **self.view)
+
+    def cost(self, item: Protein) -> int:
+        """Number of residues."""
+        return len(item)
+
+    def digest(self, item: Protein) -> bytes:
+        """Hash of everything that the encoder sees."""
+        value = hashlib.sha256(item.sequence.encode())
+        for array in (item.ca, item.position):
+            value.update(np.ascontiguousarray(array).tobytes())
+        return value.digest()
+
+    def encode_residues(self, batch: Any) -> list[Tensor]:
+        """Features of every stage at residue resolution, one [L, sum(channels)] tensor per protein."""
+        encoder = cast(CDConvEncoder, self.encoder)
+        return encoder.encode_residues(batch)
+
+    def read(self, source: Any) -> Iterable[tuple[str, Protein | Exception]]:
+        """Proteins from a file, a folder (searched recursively), Protein or Bio.PDB objects, or several of them.
+
+        Every protein chain of a multi-chain file is an item, ``<stem>_<chain>``.
+        """
+        if isinstance(source, Protein):
+            yield source.id, source
+        elif isinstance(source, (str, Path)):
+            yield from self._read_path(Path(source))
+        elif hasattr(source, "get_level"):  # a Bio.PDB entity, which is iterable itself
+            yield from self._read_one(source, str(source.id))
+        elif isinstance(source, Mapping):
+            for name, value in source.items():
+                for _, item in self.read(value):
+                    yield str(name), item
+        elif isinstance(source, Iterable):
+            for part in source:
+                yield from self.read(part)
+        else:
+            raise StructureError(
+                "cannot be read as structures",
+                got=type(source).__name__,
+                expected="a path, a folder, a Protein, a Bio.PDB object, or a list of them",
+            )
+
+    def _read_path(self, path: Path) -> Iterable[tuple[str, Protein | Exception]]:
+        if not path.is_dir():
+            yield from self._read_one(path, path.name)
+            return
+        files = [file for file in sorted(path.rglob("*")) if is_structure_file(file)]
+        if not files:
+            raise StructureError(
+                "no structure files in the folder",
+                where=str(path),
+                expected="files named *.pdb, *.ent, *.cif, *.bcif (or .gz of these), or CATH ids without extension",
+            )
+        for file in files:
+            yield from self._read_one(file, file.name)
+
+    def _read_one(self, source: Any, name: str) -> Iterable[tuple[str, Protein | Exception]]:
+        try:
+            proteins = read_chains(source, min_plddt=self.min_plddt or None)
+        except ProtclipError as error:
+            yield name, error
+        else:
+            yield from ((protein.id, protein) for protein in proteins)
+
+    def describe(self) -> dict[str, Any]:
+        """What the tower sees and how large it is."""
+        sees = (
+            "residue types and C-alpha geometry (it can match a sequence by composition)"
+            if self.cdconv.input == "residues"
+            else "C-alpha geometry alone (no residue types)"
+        )
+        return {"tower": "CDConv", "input": self.cdconv.input, "sees": sees, **super().describe()}
+
+
+def is_structure_file(path: Path) -> bool:
+    """True for a visible file whose name says structure, with or without ``.gz``, or that has no extension."""
+    if path.name.startswith(".") or not path.is_file():
+        return False
+    name = path.name.lower().removesuffix(".gz")
+    suffix = Path(name).suffix
+    return suffix in STRUCTURE_SUFFIXES or (suffix == "" and len(name) == 7)
+
+
+def structure_config(size: str, input: str) -> CDConvConfig:
+    """A named size of the encoder with the given input.
+
+    Raises
+    ------
+    ConfigError
+        If the size or the input is unknown.
+    """
+    try:
+        return dataclasses.replace(CDConvConfig.size(size), input=input)  # type: ignore[arg-type]
+    except (KeyError, ValueError) as error:
+        raise ConfigError(str(error), where="--structure-size / --structure-input") from error

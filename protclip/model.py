@@ -1,0 +1,261 @@
+"""TwoTower: two modalities, two projection heads, one temperature; a model folder on disk."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+import protclip
+from protclip.errors import ConfigError, WeightsError
+from protclip.files import atomic_write, read_toml, write_toml
+from protclip.heads import HEADS
+from protclip.modalities.base import Batch, Modality
+
+MODEL_FORMAT = 1
+
+
+class TwoTower(nn.Module):
+    """Two encoders with projection heads into one space of unit vectors.
+
+    Parameters
+    ----------
+    left, right : Modality
+        The two sides; their names must differ.
+    dim : int
+        Width of the shared space.
+    head : {"mlp", "linear"}
+        Kind of both projection heads.
+    temperature : float
+        Initial softmax temperature of the contrastive loss.
+    learn_temperature : bool
+        False keeps the temperature where it is.
+    max_scale : float
+        Upper clamp of 1 / temperature.
+
+    Raises
+    ------
+    ConfigError
+        If the two sides share a name or ``head`` is unknown.
+    """
+
+    def __init__(
+        self,
+        left: Modality[Any],
+        right: Modality[Any],
+        *,
+        dim: int = 256,
+        head: str = "mlp",
+        temperature: float = 0.07,
+        learn_temperature: bool = True,
+        max_scale: float = 100.0,
+    ) -> None:
+        super().__init__()
+        if left.name == right.name:
+            raise ConfigError("the two sides must have different names", got=f"{left.name!r} twice")
+        if head not in HEADS:
+            raise ConfigError("unknown projection head", where="head", got=repr(head), expected=" or ".join(HEADS))
+        self.sides: dict[str, Modality[Any]] = {left.name: left, right.name: right}
+        self.dim = dim
+        self.head_kind = head
+        self.max_scale = max_scale
+        self.encoders = nn.ModuleDict({name: side.encoder for name, side in self.sides.items()})
+        self.heads = nn.ModuleDict({name: HEADS[head](s.encoder.out_dim, dim) for name, s in self.sides.items()})
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learn_temperature)
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Names of the left and the right modality."""
+        left, right = self.sides
+        return left, right
+
+    @property
+    def scale(self) -> Tensor:
+        """1 / temperature, clamped."""
+        return self.log_scale.exp().clamp(max=self.max_scale)
+
+    def project(self, name: str, features: Tensor) -> Tensor:
+        """Unit vectors [n, dim] in float32 of tower features [n, encoder.out_dim] of side ``name``."""
+        return normalize(self.heads[name](features).float(), dim=-1, eps=1e-8)
+
+    def embed(self, name: str, batch: Batch) -> Tensor:
+        """Unit vectors [n, dim] in float32 of a collated batch of side ``name``."""
+        return self.project(name, self.encoders[name](batch))
+
+    def forward(self, inputs: Sequence[tuple[str, Any]]) -> tuple[list[Tensor], Tensor]:
+        """Embed several batches in one call, so that gradients are synchronised once.
+
+        Parameters
+        ----------
+        inputs : sequence of (name, batch)
+            A plain tensor stands for precomputed tower features of that side.
+
+        Returns
+        -------
+        list of Tensor [n_i, dim], Tensor []
+            Unit vectors of each batch, and 1 / temperature.
+        """
+        vectors = [self.project(n, b) if isinstance(b, Tensor) else self.embed(n, b) for n, b in inputs]
+        return vectors, self.scale
+
+    def config(self) -> dict[str, Any]:
+        """Everything but the weights, as plain values."""
+        return {
+            "dim": self.dim,
+            "head": self.head_kind,
+            "max_scale": self.max_scale,
+            "learn_temperature": self.log_scale.requires_grad,
+            "sides": [{"modality": kind_of(side), **side.config()} for side in self.sides.values()],
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> TwoTower:
+        """Rebuild an untrained model from :meth:`config`."""
+        left, right = (build_side(side) for side in config["sides"])
+        return cls(
+            left,
+            right,
+            dim=config["dim"],
+            head=config["head"],
+            max_scale=config["max_scale"],
+            learn_temperature=config["learn_temperature"],
+        )
+
+    def save(self, folder: Path, *, facts: Mapping[str, Any], card: str) -> None:
+        """Write ``config.toml``, ``model.safetensors`` and ``README.md``; the folder appears whole or not at all.
+
+        Parameters
+        ----------
+        folder : Path
+            Replaced if it exists.
+        facts : mapping
+            What the model was trained on and how (TOML values), kept under ``[training]``.
+        card : str
+            The model card, Markdown.
+        """
+        partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        save_file(weights, partial / "model.safetensors")
+        write_toml(
+            partial / "config.toml",
+            {
+                "format_version": MODEL_FORMAT,
+                "protclip_version": protclip.__version__,
+                "model": self.config(),
+                "training": dict(facts),
+            },
+        )
+        atomic_write(partial / "README.md", card)
+        old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+    @classmethod
+    def load(cls, path: Path | str, device: torch.device | str = "cpu") -> tuple[TwoTower, dict[str, Any]]:
+        """Read a model folder (or a run folder that holds one).
+
+        Returns
+        -------
+        TwoTower, dict
+            The model in evaluation mode on ``device``, and the facts of its training.
+
+        Raises
+        ------
+        WeightsError
+            If the folder is not a model, is of a newer format, or its weights do not fit its config.
+        """
+        folder = find_model(Path(path))
+        config = read_toml(folder / "config.toml")
+        version = config.get("format_version")
+        if not isinstance(version, int) or version > MODEL_FORMAT or "model" not in config:
+            raise WeightsError(
+                "not a model folder of this protclip",
+                where=str(folder / "config.toml"),
+                got=f"format_version {version!r}",
+                expected=f"{MODEL_FORMAT} or older and a [model] table",
+                hint="Update protclip, or give the folder that `protclip pretrain` wrote",
+            )
+        try:
+            model = cls.from_config(config["model"])
+            weights = load_file(folder / "model.safetensors")
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsError(f"damaged model config ({error!r})", where=str(folder / "config.toml")) from error
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(f"cannot read the weights ({error})", where=str(folder / "model.safetensors")) from error
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise WeightsError(
+                "the weights do not fit the config",
+                where=str(folder),
+                got=str(error).split("\n")[-1].strip(),
+                hint="The folder is mixed from two models or damaged; copy it again",
+            ) from error
+        return model.to(device).eval(), config.get("training", {})
+
+
+def find_model(path: Path) -> Path:
+    """The model folder at ``path``: itself, or its ``model`` sub-folder when a run is given."""
+    for folder in (path, path / "model"):
+        if (folder / "model.safetensors").is_file() and (folder / "config.toml").is_file():
+            return folder
+    if (path / "state.pt").is_file():
+        raise WeightsError(
+            "the run is not finished, so it has no model yet",
+            where=str(path),
+            hint=f"Finish it with `protclip pretrain --out {path} --resume`",
+        )
+    raise WeightsError(
+        "no model here",
+        where=str(path),
+        got="no such folder" if not path.exists() else "no model.safetensors with config.toml",
+        expected="a model folder or a run folder that `protclip pretrain` wrote",
+    )
+
+
+def modality_class(kind: str) -> type[Modality[Any]]:
+    """The adapter registered as ``kind`` under the entry point group ``protclip.modalities``."""
+    found = {entry.name: entry for entry in entry_points(group="protclip.modalities")}
+    if kind not in found:
+        raise ConfigError(
+            "unknown modality",
+            where="modality",
+            got=repr(kind),
+            expected=", ".join(sorted(found)) or "an installed adapter",
+            hint="Install the package that provides it, or reinstall protclip",
+        )
+    loaded: type[Modality[Any]] = found[kind].load()
+    return loaded
+
+
+def kind_of(side: Modality[Any]) -> str:
+    """The entry point name under which the class of ``side`` is registered."""
+    where = f"{type(side).__module__}:{type(side).__qualname__}"
+    for entry in entry_points(group="protclip.modalities"):
+        if entry.value == where:
+            return entry.name
+    raise ConfigError(
+        "the modality is not registered, so a saved model could not be loaded again",
+        got=where,
+        hint="Register the class under the entry point group protclip.modalities",
+    )
+
+
+def build_side(config: Mapping[str, Any]) -> Modality[Any]:
+    """Build one side from ``{"modality": kind, ...its own options}``."""
+    options = {key: value for key, value in config.items() if key != "modality"}
+    return modality_class(config["modality"]).from_config(options)
