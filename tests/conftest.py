@@ -1,0 +1,61 @@
+"""What every test shares: the real corpus, a private cache, two threads, reproducible random examples."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Same examples in every run: a failure seen once is seen again.
+settings.register_profile(
+    "protclip", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("protclip")
+
+# Read by OpenMP when torch or numpy first start threads, and inherited by the commands that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+def _cuda() -> bool:
+    import torch  # heavy: only where a GPU test was collected
+
+    return bool(torch.cuda.is_available())
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave slow tests out unless they were asked for, and skip GPU tests where there is no GPU."""
+    asked = "slow" in config.getoption("-m") or any("::" in argument for argument in config.args)
+    if not asked:
+        slow = [item for item in items if "slow" in item.keywords]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if "slow" not in item.keywords]
+    on_gpu = [item for item in items if "gpu" in item.keywords]
+    if on_gpu and not _cuda():
+        for item in on_gpu:
+            item.add_marker(pytest.mark.skip(reason="gpu: no CUDA device here"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Cache folder of this test session: no test reads or writes the user's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROTCLIP_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the source tree."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def cath_dir(repository: Path) -> Path:
+    """The CATH folder of real domains that ships with the project."""
+    return repository / "data" / "cath"
