@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
+import difflib
+import math
 import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+from protclip.errors import ConfigError
+
+ObjectiveName = Literal["setclip", "clip", "clip-all"]
+Negatives = Literal["paired", "all"]
+KernelWeights = Literal["uniform", "learned"]
+BandwidthMode = Literal["fixed", "median"]
+Estimator = Literal["biased", "unbiased"]
+Divergence = Literal["kl", "mse"]
+Reduction = Literal["mean", "sum"]
+
+SDD_CONSTANT = (3 / 16) / (2 * math.pi * 0.5**2)
+"""The density constant of the released code: a biweight factor over ``2 pi h^2`` at ``h = 0.5``."""
 
 
 def cache_dir() -> Path:
@@ -12,3 +30,385 @@ def cache_dir() -> Path:
         return Path(path)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "protclip"
+
+
+def check_number(
+    where: str,
+    value: object,
+    *,
+    low: float = 0.0,
+    high: float = math.inf,
+    above: bool = False,
+    integer: bool = False,
+) -> None:
+    """Refuse anything but one finite number in range; booleans and text are not numbers.
+
+    Parameters
+    ----------
+    where : str
+        The option, for the message.
+    value : object
+        What was given.
+    low, high : float
+        Smallest and largest value allowed.
+    above : bool
+        Whether `low` itself is out of range.
+    integer : bool
+        Whether the number must be whole.
+
+    Raises
+    ------
+    ConfigError
+        The value is of another type, not finite or out of range.
+
+    Examples
+    --------
+    >>> check_number("temperature", 0.07, above=True)
+    >>> check_number("temperature", 0.0, above=True)
+    Traceback (most recent call last):
+    protclip.errors.ConfigError: temperature: not a usable value; got 0.0, expected a number > 0
+    """
+    expected = f"{'a whole number' if integer else 'a number'} {'>' if above else '>='} {low:g}"
+    if high != math.inf:
+        expected += f" and <= {high:g}"
+    good = (
+        isinstance(value, int if integer else (int, float))
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and (value > low if above else value >= low)
+        and value <= high
+    )
+    if not good:
+        raise ConfigError("not a usable value", where=where, got=repr(value), expected=expected)
+
+
+def check_choice(where: str, value: object, choices: Iterable[str]) -> None:
+    """Refuse anything but one of a closed set of words.
+
+    Raises
+    ------
+    ConfigError
+        The value is not among the choices; the nearest one is suggested.
+
+    Examples
+    --------
+    >>> check_choice("reduce", "men", ("mean", "sum"))
+    Traceback (most recent call last):
+    protclip.errors.ConfigError: reduce: unknown choice; got 'men', expected mean or sum. Did you mean mean?
+    """
+    words = list(choices)
+    if value in words:
+        return
+    near = difflib.get_close_matches(str(value), words, n=1)
+    raise ConfigError(
+        "unknown choice",
+        where=where,
+        got=repr(value),
+        expected=" or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words),
+        hint=f"Did you mean {near[0]}?" if near else None,
+    )
+
+
+def check_switch(where: str, value: object) -> None:
+    """Refuse anything but true or false.
+
+    Raises
+    ------
+    ConfigError
+        The value is not a boolean.
+    """
+    if not isinstance(value, bool):
+        raise ConfigError("not a switch", where=where, got=repr(value), expected="true or false")
+
+
+def check_numbers(
+    where: str, values: object, *, above: bool = True, low: float = 0.0, integer: bool = False
+) -> None:
+    """Refuse anything but a list of finite numbers in range.
+
+    Raises
+    ------
+    ConfigError
+        The value is no list or tuple, or one entry is out of range.
+    """
+    if not isinstance(values, (list, tuple)):
+        raise ConfigError(
+            "not a list of numbers", where=where, got=repr(values), expected="a list such as [1.0]"
+        )
+    for index, value in enumerate(values):
+        check_number(f"{where}[{index}]", value, low=low, above=above, integer=integer)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Every weight and switch of the training objective.
+
+    The total is ``mmd_weight * MMD + sdd_weight * SDD + clip_weight * (CLIP + ssl_weight * (SSL_left +
+    SSL_right))``.  A term of weight 0 is not computed.
+
+    Parameters
+    ----------
+    mmd_weight : float
+        Weight of the kernel distance between the two sets (alpha).
+    sdd_weight : float
+        Weight of the semantic density distribution term (beta).
+    clip_weight : float
+        Weight of the contrastive terms, supervised and self-supervised together (gamma).
+    ssl_weight : float
+        Weight of the self-supervised terms inside the contrastive ones (lambda).
+    temperature : float
+        Initial temperature of the supervised contrastive term; the logit scale is its inverse.
+    learn_temperature : bool
+        Whether the temperature is trained.
+    max_scale : float
+        Upper limit of the logit scale; kept by the model that owns the scale.
+    negatives : {"paired", "all"}
+        Columns that a matched row is compared with: the matched rows, or all rows.  An unpaired column
+        may be the true partner, so that "all" can push partners apart.
+    ssl_temperature : float
+        Temperature of the self-supervised terms.
+    mmd_bandwidths : tuple of float
+        One Gaussian kernel ``exp(-d^2 / b)`` for each entry.
+    mmd_bandwidth_mode : {"fixed", "median"}
+        Whether the bandwidths are squared distances themselves or multiples of the batch's median
+        squared distance (held constant in the gradient).
+    mmd_degrees : tuple of int
+        One polynomial kernel ``((a x.y + c) / (a + c))^p`` for each exponent p.
+    mmd_slope, mmd_offset : float
+        The a and c of the polynomial kernels.
+    mmd_weights : {"uniform", "learned"}
+        How the kernels are mixed: equally, or so that the ratio of the squared distance to its standard
+        deviation is largest (held constant in the gradient).
+    mmd_estimator : {"biased", "unbiased"}
+        Whether a row's similarity to itself is kept (never negative) or left out.
+    sdd_relative_distance : bool
+        Whether distances are divided by the variance of the set whose density is taken.
+    sdd_divergence : {"kl", "mse"}
+        Two-way Kullback-Leibler form, or mean squared difference of the densities.
+    sdd_self_term : bool
+        Whether a row counts in the density of its own set at its own place.
+    sdd_reduce : {"mean", "sum"}
+        Whether densities and the divergence are averages over rows (independent of the batch size) or
+        plain sums, which grow with the square of it.
+    sdd_bandwidth : float
+        The h of the density kernel ``exp(-d^2 / (4 h^2 sigma^2))``.
+    sdd_constant : float
+        Factor of the densities.
+    sdd_min_variance : float
+        Floor of the variance by which distances are divided; keeps collapsed sets finite.
+    sdd_rescale : bool
+        Whether the term is multiplied by the sum of the two sets' inverse squared box diagonals.
+    sdd_rescale_max : float
+        Upper limit of that factor.
+    block_size : int
+        Rows handled at once by the losses; memory is proportional to it.  0 leaves the choice to the
+        losses.  Results do not depend on it beyond rounding.
+
+    Raises
+    ------
+    ConfigError
+        A value is of the wrong type, out of range or not among the choices.
+
+    Examples
+    --------
+    >>> LossConfig(sdd_weight=0.0).for_objective("setclip").sdd_weight
+    0.0
+    >>> LossConfig(temperature=-1.0)
+    Traceback (most recent call last):
+    protclip.errors.ConfigError: temperature: not a usable value; got -1.0, expected a number > 0
+    """
+
+    mmd_weight: float = 1.0
+    sdd_weight: float = 0.1
+    clip_weight: float = 1.0
+    ssl_weight: float = 0.05
+    temperature: float = 0.3
+    learn_temperature: bool = True
+    max_scale: float = 100.0
+    negatives: Negatives = "paired"
+    ssl_temperature: float = 0.3
+    mmd_bandwidths: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    mmd_bandwidth_mode: BandwidthMode = "median"
+    mmd_degrees: tuple[int, ...] = (2,)
+    mmd_slope: float = 1.0
+    mmd_offset: float = 1.0
+    mmd_weights: KernelWeights = "uniform"
+    mmd_estimator: Estimator = "biased"
+    sdd_relative_distance: bool = True
+    sdd_divergence: Divergence = "kl"
+    sdd_self_term: bool = True
+    sdd_reduce: Reduction = "mean"
+    sdd_bandwidth: float = 0.5
+    sdd_constant: float = 1.0
+    sdd_min_variance: float = 1e-6
+    sdd_rescale: bool = False
+    sdd_rescale_max: float = 1e3
+    block_size: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("mmd_weight", "sdd_weight", "clip_weight", "ssl_weight", "mmd_offset"):
+            check_number(name, getattr(self, name))
+        for name in (
+            *("temperature", "max_scale", "ssl_temperature", "mmd_slope", "sdd_bandwidth"),
+            *("sdd_constant", "sdd_min_variance", "sdd_rescale_max"),
+        ):
+            check_number(name, getattr(self, name), above=True)
+        check_number("block_size", self.block_size, integer=True)
+        for name in ("learn_temperature", "sdd_relative_distance", "sdd_self_term", "sdd_rescale"):
+            check_switch(name, getattr(self, name))
+        for name, words in (
+            ("negatives", Negatives),
+            ("mmd_bandwidth_mode", BandwidthMode),
+            ("mmd_weights", KernelWeights),
+            ("mmd_estimator", Estimator),
+            ("sdd_divergence", Divergence),
+            ("sdd_reduce", Reduction),
+        ):
+            check_choice(name, getattr(self, name), get_args(words))
+        check_numbers("mmd_bandwidths", self.mmd_bandwidths)
+        check_numbers("mmd_degrees", self.mmd_degrees, integer=True)
+        # TOML has lists only; a frozen, comparable object wants tuples.
+        object.__setattr__(self, "mmd_bandwidths", tuple(self.mmd_bandwidths))
+        object.__setattr__(self, "mmd_degrees", tuple(self.mmd_degrees))
+        if self.mmd_weight and not self.mmd_bandwidths and not self.mmd_degrees:
+            raise ConfigError(
+                "no kernel is left",
+                where="mmd_bandwidths, mmd_degrees",
+                got="two empty lists",
+                expected="at least one entry",
+                hint="Set mmd_weight to 0 to train without the kernel distance.",
+            )
+        if self.temperature * self.max_scale < 1 - 1e-9:
+            raise ConfigError(
+                "lower than the limit of the logit scale allows",
+                where="temperature",
+                got=f"{self.temperature:g}",
+                expected=f">= 1 / max_scale = {1 / self.max_scale:g}",
+            )
+
+    def for_objective(self, objective: str) -> LossConfig:
+        """The same options with the terms that the named objective does not have switched off.
+
+        Parameters
+        ----------
+        objective : {"setclip", "clip", "clip-all"}
+            ``setclip`` keeps every term; ``clip`` (pairs only) and ``clip-all`` (every row paired, the
+            ceiling) keep the supervised contrastive term.  Which rows count as paired is the
+            sampler's affair.
+
+        Raises
+        ------
+        ConfigError
+            The name is unknown.
+
+        Examples
+        --------
+        >>> config = LossConfig().for_objective("clip")
+        >>> config.clip_weight, config.mmd_weight, config.sdd_weight, config.ssl_weight
+        (1.0, 0.0, 0.0, 0.0)
+        """
+        check_choice("objective", objective, get_args(ObjectiveName))
+        if objective == "setclip":
+            return self
+        return replace(self, mmd_weight=0.0, sdd_weight=0.0, ssl_weight=0.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for TOML."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LossConfig:
+        """Build from plain values, as read from TOML; what is missing keeps its default.
+
+        Raises
+        ------
+        ConfigError
+            A name is unknown or a value is unusable.
+
+        Examples
+        --------
+        >>> LossConfig.from_dict(LossConfig(ssl_weight=0.2).to_dict()).ssl_weight
+        0.2
+        """
+        names = [field.name for field in fields(cls)]
+        for key in values:
+            check_choice("loss option", key, names)
+        return cls(**values)
+
+
+_RELEASED = LossConfig(
+    mmd_weight=0.2,
+    sdd_weight=0.7,
+    clip_weight=1.0,
+    ssl_weight=0.15,
+    temperature=0.05,
+    learn_temperature=False,
+    negatives="all",
+    ssl_temperature=0.05,
+    mmd_bandwidths=(1.0,),
+    mmd_bandwidth_mode="fixed",
+    mmd_degrees=(),
+    sdd_reduce="sum",
+    sdd_constant=SDD_CONSTANT,
+    sdd_rescale=True,
+    # Above anything that the factor was seen to reach, so that it changes the collapsed case only.
+    sdd_rescale_max=1e6,
+)
+
+_PRESETS: dict[str, LossConfig] = {
+    "default": LossConfig(),
+    # The publication gives no weights for proteins: those of its ResNet experiments stand in.
+    "paper": replace(
+        _RELEASED,
+        temperature=0.07,
+        learn_temperature=True,
+        negatives="paired",
+        mmd_degrees=(2,),
+        sdd_rescale=False,
+    ),
+    "released": _RELEASED,
+    "released-vit": replace(_RELEASED, mmd_weight=0.1, sdd_weight=0.6, ssl_weight=0.1),
+}
+
+LOSS_PRESETS: tuple[str, ...] = tuple(_PRESETS)
+"""Names that :func:`loss_preset` knows."""
+
+
+def loss_preset(name: str = "default", *, objective: str = "setclip", **overrides: Any) -> LossConfig:
+    """Options of the training objective by name.
+
+    Parameters
+    ----------
+    name : {"default", "paper", "released", "released-vit"}
+        ``default``: averages instead of sums, small self-supervised weight, high initial temperature;
+        safe at any batch size.  ``paper``: the published formulas (Gaussian and polynomial kernels,
+        relative distance, two-way divergence as sums, learnable temperature from 0.07).
+        ``released``: what the authors' code does (one Gaussian of bandwidth 1, fixed temperature 0.05, all
+        negatives, summed and rescaled densities), with its ResNet weights; ``released-vit`` with
+        its ViT weights.
+    objective : {"setclip", "clip", "clip-all"}
+        Terms to keep, see :meth:`LossConfig.for_objective`.  Overrides are applied first.
+    **overrides
+        Fields of :class:`LossConfig` to set on top of the preset.
+
+    Raises
+    ------
+    ConfigError
+        Unknown preset, objective or field, or an unusable value.
+
+    Examples
+    --------
+    >>> loss_preset("released").negatives
+    'all'
+    >>> loss_preset("default", ssl_weight=0.0, temperature=0.1).temperature
+    0.1
+    >>> loss_preset("papper")
+    Traceback (most recent call last):
+    protclip.errors.ConfigError: preset: unknown choice; got 'papper', expected default, paper, released or \
+released-vit. Did you mean paper?
+    """
+    check_choice("preset", name, LOSS_PRESETS)
+    values = cast("dict[str, Any]", asdict(_PRESETS[name]))
+    return LossConfig.from_dict({**values, **overrides}).for_objective(objective)
