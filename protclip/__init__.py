@@ -1,8 +1,39 @@
-"""protclip: protein structure and sequence in one embedding space, from partly paired data."""
+"""protclip: protein structure and sequence in one embedding space, from partly paired data.
+
+>>> import protclip
+>>> model = protclip.load("runs/my-run")  # doctest: +SKIP
+>>> model.embed_sequences(["MKTAYIAKQR"])  # doctest: +SKIP
+Embeddings(1 x 256, sequence: 0)
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from protclip.errors import ProtclipError
 
+if TYPE_CHECKING:
+    from protclip.embedding import AlignedModel, load
+    from protclip.embeddings import Embeddings
+
 __version__ = "0.1.0"
-__all__ = ["ProtclipError", "__version__"]
+__all__ = ["AlignedModel", "Embeddings", "ProtclipError", "__version__", "load"]
+
+_LAZY = {
+    "AlignedModel": "protclip.embedding",
+    "Embeddings": "protclip.embeddings",
+    "load": "protclip.embedding",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # torch and its company are imported at first use, not with the package.
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

@@ -48,6 +48,20 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"not a TOML file ({error})", where=str(path)) from error
 
 
+def toml_value(text: str) -> Any:
+    """A value as TOML writes it; anything that is not TOML is a string.
+
+    Examples
+    --------
+    >>> toml_value("0.5"), toml_value("[1, 2]"), toml_value("kl")
+    (0.5, [1, 2], 'kl')
+    """
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
 def write_toml(path: Path, values: Mapping[str, Any]) -> None:
     """Write nested plain values as TOML; None entries are left out."""
     import tomli_w  # kept out of start-up

@@ -25,6 +25,15 @@ from protclip.modalities.base import Batch, Modality
 MODEL_FORMAT = 1
 
 
+class Inputs:
+    """Named batches of one forward call, in a wrapper that data-parallel modules hand on untouched."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: Sequence[tuple[str, Any]]) -> None:
+        self.parts = list(parts)
+
+
 class TwoTower(nn.Module):
     """Two encoders with projection heads into one space of unit vectors.
 
@@ -64,13 +73,17 @@ class TwoTower(nn.Module):
         if left.name == right.name:
             raise ConfigError("the two sides must have different names", got=f"{left.name!r} twice")
         if head not in HEADS:
-            raise ConfigError("unknown projection head", where="head", got=repr(head), expected=" or ".join(HEADS))
+            raise ConfigError(
+                "unknown projection head", where="head", got=repr(head), expected=" or ".join(HEADS)
+            )
         self.sides: dict[str, Modality[Any]] = {left.name: left, right.name: right}
         self.dim = dim
         self.head_kind = head
         self.max_scale = max_scale
         self.encoders = nn.ModuleDict({name: side.encoder for name, side in self.sides.items()})
-        self.heads = nn.ModuleDict({name: HEADS[head](s.encoder.out_dim, dim) for name, s in self.sides.items()})
+        self.heads = nn.ModuleDict(
+            {name: HEADS[head](s.encoder.out_dim, dim) for name, s in self.sides.items()}
+        )
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learn_temperature)
 
     @property
@@ -92,20 +105,20 @@ class TwoTower(nn.Module):
         """Unit vectors [n, dim] in float32 of a collated batch of side ``name``."""
         return self.project(name, self.encoders[name](batch))
 
-    def forward(self, inputs: Sequence[tuple[str, Any]]) -> tuple[list[Tensor], Tensor]:
+    def forward(self, inputs: Inputs) -> tuple[list[Tensor], Tensor]:
         """Embed several batches in one call, so that gradients are synchronised once.
 
         Parameters
         ----------
-        inputs : sequence of (name, batch)
-            A plain tensor stands for precomputed tower features of that side.
+        inputs : Inputs
+            Named batches; a plain tensor stands for precomputed tower features of that side.
 
         Returns
         -------
         list of Tensor [n_i, dim], Tensor []
             Unit vectors of each batch, and 1 / temperature.
         """
-        vectors = [self.project(n, b) if isinstance(b, Tensor) else self.embed(n, b) for n, b in inputs]
+        vectors = [self.project(n, b) if isinstance(b, Tensor) else self.embed(n, b) for n, b in inputs.parts]
         return vectors, self.scale
 
     def config(self) -> dict[str, Any]:
@@ -193,9 +206,13 @@ class TwoTower(nn.Module):
             model = cls.from_config(config["model"])
             weights = load_file(folder / "model.safetensors")
         except (KeyError, TypeError, ValueError) as error:
-            raise WeightsError(f"damaged model config ({error!r})", where=str(folder / "config.toml")) from error
+            raise WeightsError(
+                f"damaged model config ({error!r})", where=str(folder / "config.toml")
+            ) from error
         except (SafetensorError, OSError) as error:
-            raise WeightsError(f"cannot read the weights ({error})", where=str(folder / "model.safetensors")) from error
+            raise WeightsError(
+                f"cannot read the weights ({error})", where=str(folder / "model.safetensors")
+            ) from error
         try:
             model.load_state_dict(weights)
         except RuntimeError as error:

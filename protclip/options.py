@@ -208,7 +208,9 @@ def _checked(hint: Any, value: Any, place: str) -> Any:
     origin = get_origin(hint)
     if origin is Literal:
         if value not in get_args(hint):
-            raise ConfigError("not one of the choices", where=place, got=repr(value), expected=str(get_args(hint)))
+            raise ConfigError(
+                "not one of the choices", where=place, got=repr(value), expected=str(get_args(hint))
+            )
         return value
     if origin in (Union, types.UnionType):
         if value is None:
@@ -240,3 +242,23 @@ def _plain(value: Any) -> Any:
 def _check_range(where: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:  # also False for NaN
         raise ConfigError("out of range", where=where, got=str(value), expected=f"{low} to {high}")
+
+
+MACHINE_OPTIONS = frozenset({"device", "devices", "num_nodes", "workers", "checkpoint_seconds"})
+"""Options that say where a run computes, not what; they may change when it is resumed."""
+
+
+def merge(base: PretrainConfig, given: Mapping[str, Any]) -> PretrainConfig:
+    """Put flat options into the sections they belong to, checked like entries of a TOML file.
+
+    Examples
+    --------
+    >>> merge(PretrainConfig(), {"paired": 0.1, "epochs": 3}).data.paired
+    0.1
+    """
+    values = base.to_dict()
+    for section in ("data", "model", "train"):
+        known = values[section]
+        values[section] = {**known, **{key: value for key, value in given.items() if key in known}}
+    merged: PretrainConfig = from_dict(PretrainConfig, values, where="options")
+    return merged

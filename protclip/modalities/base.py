@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -55,9 +56,12 @@ class Modality(ABC, Generic[Item]):
     frozen : bool
         True where the encoder is not trained: its features are then computed once, cached, and the
         projection head is trained on them, with feature dropout as the augmented view.
+    budget : int
+        Largest summed :meth:`cost` of an inference batch (padded to its largest item).
     """
 
     name: ClassVar[str]
+    budget: ClassVar[int] = 256
     encoder: Encoder
     frozen: bool = False
 
@@ -85,6 +89,10 @@ class Modality(ABC, Generic[Item]):
         An item that cannot be read is yielded as its :class:`protclip.errors.ProtclipError`, so that
         the caller can count it, list it and go on.
         """
+
+    def accepts(self, path: Path) -> bool:
+        """True if a file or folder looks like items of this modality, to spare the user naming it."""
+        return False
 
     def cost(self, item: Item) -> int:
         """Relative cost of an item (tokens, residues), used to form batches of a bounded size."""

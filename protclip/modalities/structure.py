@@ -43,6 +43,7 @@ class StructureModality(Modality[Protein]):
     """
 
     name: ClassVar[str] = "structure"
+    budget: ClassVar[int] = 8192
 
     def __init__(
         self,
@@ -60,7 +61,9 @@ class StructureModality(Modality[Protein]):
 
     def config(self) -> dict[str, Any]:
         """Architecture and augmentation as plain values."""
-        values = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self.cdconv).items()}
+        values = {
+            k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self.cdconv).items()
+        }
         return {"cdconv": values, **self.view, "min_plddt": self.min_plddt}
 
     @classmethod
@@ -118,6 +121,12 @@ class StructureModality(Modality[Protein]):
                 got=type(source).__name__,
                 expected="a path, a folder, a Protein, a Bio.PDB object, or a list of them",
             )
+
+    def accepts(self, path: Path) -> bool:
+        """A structure file, or a folder that holds one."""
+        if path.is_dir():
+            return any(is_structure_file(file) for file in path.rglob("*"))
+        return is_structure_file(path)
 
     def _read_path(self, path: Path) -> Iterable[tuple[str, Protein | Exception]]:
         if not path.is_dir():

@@ -76,7 +76,9 @@ class PairedUnpairedSampler:
 
     def __post_init__(self) -> None:
         if self.batch_size < 2:
-            raise ConfigError("too small", where="--batch-size", got=str(self.batch_size), expected="at least 2")
+            raise ConfigError(
+                "too small", where="--batch-size", got=str(self.batch_size), expected="at least 2"
+            )
         if self.pairs_per_batch is not None and self.pairs_per_batch < 0:
             raise ConfigError("negative", where="--pairs-per-batch", got=str(self.pairs_per_batch))
         if not self.use_unpaired and len(self.pairs) == 0:

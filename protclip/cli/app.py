@@ -1,0 +1,58 @@
+"""The ``protclip`` command: verbs, and how errors end."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+import protclip
+from protclip.cli import data, embed, evaluate, info, pretrain
+from protclip.errors import ProtclipError
+
+app = typer.Typer(
+    name="protclip",
+    help="Align protein structure and sequence in one embedding space when only part of the data is paired.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("pretrain")(pretrain.pretrain)
+app.command("embed")(embed.embed)
+app.command("evaluate")(evaluate.evaluate)
+app.command("info")(info.info)
+app.add_typer(data.app, name="data")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"protclip {protclip.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    pass
+
+
+def run() -> None:
+    """Run the command; bad input ends with one sentence on stderr and exit code 2, an interrupt with 130."""
+    try:
+        app()
+    except ProtclipError as error:
+        sys.stdout.flush()
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(130 if type(error).__name__ == "Interrupted" else 2)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output went away (``| head``); leave quietly.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

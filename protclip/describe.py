@@ -1,0 +1,74 @@
+"""What a path is: model, run, corpus, embeddings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from protclip.errors import DataError, ProtclipError
+from protclip.files import read_toml
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Facts of a model folder, run folder, corpus file or embeddings file.
+
+    Raises
+    ------
+    DataError
+        If it is none of these.
+    """
+    if not path.exists():
+        raise DataError("no such file or folder", where=str(path))
+    if path.is_dir():
+        return _folder(path)
+    return _file(path)
+
+
+def _folder(path: Path) -> dict[str, Any]:
+    if (path / "model.safetensors").exists():
+        config = read_toml(path / "config.toml")
+        sides = [side["modality"] for side in config.get("model", {}).get("sides", [])]
+        training = {k: v for k, v in config.get("training", {}).items() if not isinstance(v, (list, dict))}
+        return {
+            "kind": "model",
+            "sides": " and ".join(sides),
+            "dim": config.get("model", {}).get("dim"),
+            **training,
+        }
+    if (path / "config.toml").exists():
+        config = read_toml(path / "config.toml")
+        train = config.get("train", {})
+        facts: dict[str, Any] = {
+            "kind": "run",
+            "objective": train.get("objective"),
+            "seed": train.get("seed"),
+        }
+        facts["finished"] = "yes" if (path / "model").exists() else "no"
+        if (path / "metrics.json").exists():
+            facts["retrieval"] = json.loads((path / "metrics.json").read_text()).get("retrieval")
+        return facts
+    from protclip.data.cath import find_cath  # only for folders of files
+
+    found = find_cath(path)
+    return {"kind": "CATH folder", "domains": len(found.files), "list": found.list_path or "none"}
+
+
+def _file(path: Path) -> dict[str, Any]:
+    from protclip.data.store import Corpus  # h5py is kept out of the other branches
+    from protclip.embeddings import Embeddings
+
+    try:
+        with Corpus.open(path) as corpus:
+            return {"kind": "corpus", **corpus.info()}
+    except ProtclipError as not_a_corpus:
+        try:
+            found = Embeddings.from_hdf5(path)
+        except ProtclipError:
+            raise not_a_corpus from None
+    return {
+        "kind": "embeddings",
+        "items": len(found),
+        "dim": found.vectors.shape[1],
+        "modality": found.modality,
+    }

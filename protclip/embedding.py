@@ -1,0 +1,276 @@
+"""Use a trained model: sequences, structures, or any modality's items in, vectors out."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from protclip.embeddings import Embeddings
+from protclip.errors import ConfigError, DataError, ProtclipError
+from protclip.inference import autocast, embed_items, pick_device
+from protclip.modalities.base import budget_batches
+from protclip.model import TwoTower, find_model
+
+WINDOW = 2048
+"""Items that are sorted by length and embedded together; bounds the memory of a stream."""
+
+
+@dataclass
+class Window:
+    """Results of one window of a stream."""
+
+    ids: list[str] = field(default_factory=list)
+    vectors: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    digests: list[bytes] = field(default_factory=list)
+    residues: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+class AlignedModel:
+    """A trained two-tower model, ready to embed.
+
+    Made by :func:`protclip.load`.
+
+    Attributes
+    ----------
+    towers : TwoTower
+        The network, in evaluation mode.
+    facts : dict
+        What it was trained on and how.
+    path : Path
+        Model folder.
+    """
+
+    def __init__(
+        self, towers: TwoTower, facts: Mapping[str, Any], path: Path, precision: str = "auto"
+    ) -> None:
+        self.towers, self.facts, self.path, self.precision = towers, dict(facts), path, precision
+
+    def __repr__(self) -> str:
+        left, right = self.towers.names
+        device = self.towers.log_scale.device
+        return f"AlignedModel({left} and {right}, {self.dim} dimensions, {self.facts.get('objective')}, on {device})"
+
+    @property
+    def dim(self) -> int:
+        """Width of the shared space."""
+        return self.towers.dim
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights."""
+        digest = hashlib.sha256()
+        with (self.path / "model.safetensors").open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()
+
+    def embed_sequences(self, source: Any, *, per_residue: bool = False) -> Embeddings:
+        """Embed protein sequences.
+
+        Parameters
+        ----------
+        source : list of str, dict of id to str, or path of a FASTA file
+            A list gets the ids ``"0"``, ``"1"``, ...
+        per_residue : bool
+            Also keep the tower's residue features.
+
+        Returns
+        -------
+        Embeddings
+            Inputs that cannot be read are listed in ``failed``, with a warning.
+
+        Raises
+        ------
+        ProtclipError
+            If nothing can be embedded, or the model was trained on vectors instead of sequences.
+        """
+        return self.embed("sequence", source, per_residue=per_residue)
+
+    def embed_structures(self, source: Any, *, per_residue: bool = False) -> Embeddings:
+        """Embed protein structures.
+
+        Parameters
+        ----------
+        source : path, folder, Protein, Bio.PDB object, or list or dict of these
+            Each protein chain of a file with several is an item, ``<file>_<chain>``.
+        per_residue : bool
+            Also keep the tower's residue features.
+
+        Returns
+        -------
+        Embeddings
+            Inputs that cannot be read are listed in ``failed``, with a warning.
+
+        Raises
+        ------
+        ProtclipError
+            If nothing can be embedded.
+        """
+        return self.embed("structure", source, per_residue=per_residue)
+
+    def embed(self, name: str, source: Any, *, per_residue: bool = False) -> Embeddings:
+        """Embed items of side ``name``; see :meth:`embed_sequences`."""
+        parts = list(self.stream(name, source, per_residue=per_residue))
+        failed = {id: reason for part in parts for id, reason in part.failed.items()}
+        ids = [id for part in parts for id in part.ids]
+        if not ids:
+            first = next(iter(failed.items()), None)
+            raise DataError(
+                "nothing could be embedded" if first else "nothing to embed: the input is empty",
+                where=f"{name} input",
+                got=f"{first[0]}: {first[1]}" if first else None,
+            )
+        if failed:
+            warnings.warn(f"{len(failed)} of the inputs could not be embedded; see .failed", stacklevel=3)
+        vectors = np.concatenate([part.vectors for part in parts if part.ids])
+        residues = {id: rows for part in parts for id, rows in part.residues.items()}
+        return Embeddings(ids, vectors, name, residues, failed)
+
+    def stream(
+        self,
+        name: str,
+        source: Any,
+        *,
+        per_residue: bool = False,
+        skip: Callable[[str], bool] = lambda id: False,
+        window: int = WINDOW,
+    ) -> Iterator[Window]:
+        """Embed a stream of any length, window by window, in input order and constant memory.
+
+        Equal items of a window are computed once. Ids must be unique; a repeated one is listed as failed.
+
+        Parameters
+        ----------
+        skip : callable
+            Ids for which it is True are passed over (done before).
+        """
+        side = self._side(name)
+        seen: set[str] = set()
+        stream = iter(side.read(source))
+        while chunk := list(itertools.islice(stream, window)):
+            result = Window()
+            items: list[Any] = []
+            for id, item in chunk:
+                if isinstance(item, ProtclipError):
+                    result.failed[id] = str(item)
+                elif isinstance(item, Exception):
+                    raise item
+                elif id in seen:
+                    result.failed[f"{id} (again)"] = (
+                        "the id stands twice in the input; the first one was taken"
+                    )
+                elif not skip(id):
+                    result.ids.append(id)
+                    items.append(item)
+                seen.add(id)
+            self._compute(name, items, result, per_residue)
+            yield result
+
+    def side_of(self, path: Path) -> str:
+        """Name of the side that a file or folder belongs to, by its looks.
+
+        Raises
+        ------
+        ConfigError
+            If the path does not exist, or no side or both sides accept it.
+        """
+        if not path.exists():
+            raise DataError("no such file or folder", where=str(path))
+        found = [name for name, side in self.towers.sides.items() if side.accepts(path)]
+        if len(found) != 1:
+            raise ConfigError(
+                "cannot tell which modality this is",
+                where=str(path),
+                got=" or ".join(found) or "neither",
+                hint=f"Say it with --modality {' or '.join(self.towers.names)}",
+            )
+        return found[0]
+
+    def _side(self, name: str) -> Any:
+        if name not in self.towers.sides:
+            raise ConfigError(
+                "the model has no such side",
+                where=str(self.path),
+                got=repr(name),
+                expected=" or ".join(map(repr, self.towers.names)),
+            )
+        return self.towers.sides[name]
+
+    def _compute(self, name: str, items: list[Any], result: Window, per_residue: bool) -> None:
+        side = self._side(name)
+        result.digests = [side.digest(item) for item in items]
+        first: dict[bytes, int] = {}
+        for i, digest in enumerate(result.digests):
+            first.setdefault(digest, i)
+        unique = {digest: k for k, digest in enumerate(first)}
+        kept = [items[i] for i in first.values()]
+        try:
+            vectors = embed_items(self.towers, name, kept, precision=self.precision)
+        except ProtclipError:
+            self._one_by_one(name, items, result, per_residue)
+            return
+        if items:
+            result.vectors = vectors[[unique[d] for d in result.digests]]
+        if per_residue and items:
+            rows = self._residues(name, kept)
+            result.residues = {id: rows[unique[d]] for id, d in zip(result.ids, result.digests, strict=True)}
+
+    def _one_by_one(self, name: str, items: list[Any], result: Window, per_residue: bool) -> None:
+        """Find the items that the encoder refuses (a structure without C-alpha) and embed the others."""
+        good: list[int] = []
+        side = self._side(name)
+        for i, item in enumerate(items):
+            try:
+                side.collate([item])
+            except ProtclipError as error:
+                result.failed[result.ids[i]] = str(error)
+            else:
+                good.append(i)
+        if len(good) == len(items):
+            raise DataError("a batch failed although each of its items is fine", where=f"{name} input")
+        result.ids = [result.ids[i] for i in good]
+        self._compute(name, [items[i] for i in good], result, per_residue)
+
+    @torch.inference_mode()
+    def _residues(self, name: str, items: list[Any]) -> list[NDArray[np.float32]]:
+        side = self._side(name)
+        device = self.towers.log_scale.device
+        rows: dict[int, NDArray[np.float32]] = {}
+        for index in budget_batches([side.cost(item) for item in items], side.budget):
+            batch = side.collate([items[i] for i in index]).to(device)
+            with autocast(device, self.precision):
+                for i, part in zip(index, side.encode_residues(batch), strict=True):
+                    rows[i] = part.float().cpu().numpy()
+        return [rows[i] for i in range(len(items))]
+
+
+def load(path: str | Path, device: str = "auto", *, precision: str = "auto") -> AlignedModel:
+    """Load a trained model.
+
+    Parameters
+    ----------
+    path : str or Path
+        Model folder, or the run folder that holds it.
+    device : str
+        ``"auto"`` (CUDA where present), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+    precision : {"auto", "fp32", "bf16"}
+        ``"auto"`` is bf16 autocast on CUDA and fp32 elsewhere.
+
+    Raises
+    ------
+    WeightsError, ConfigError
+        If there is no (readable) model, or no such device.
+    """
+    folder = find_model(Path(path))
+    towers, facts = TwoTower.load(folder, pick_device(device))
+    return AlignedModel(towers, facts, folder, precision)

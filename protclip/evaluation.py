@@ -1,0 +1,96 @@
+"""Score a model on a gallery: retrieval in both directions and nearest-neighbour class accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from protclip.inference import embed_items, project_features
+from protclip.modalities.pairs import Gallery
+from protclip.model import TwoTower
+from protclip.retrieval import RetrievalScores, knn_accuracy, score_retrieval
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of one gallery and the vectors behind them.
+
+    Attributes
+    ----------
+    metrics : dict
+        The object of ``metrics.json``: ``retrieval`` and, with class labels, ``cath_knn``.
+    left, right : float32 arrays [n, dim]
+    """
+
+    metrics: dict[str, Any]
+    left: Vectors
+    right: Vectors
+
+
+def gallery_vectors(
+    model: TwoTower,
+    gallery: Gallery,
+    items: tuple[Sequence[Any], Sequence[Any]],
+    features: tuple[Tensor | None, Tensor | None],
+    *,
+    precision: str = "auto",
+) -> tuple[Vectors, Vectors]:
+    """Unit vectors of both sides of a gallery, from items or from precomputed tower features."""
+    sides = []
+    for name, index, own, ready in zip(
+        model.names, (gallery.left, gallery.right), items, features, strict=True
+    ):
+        if ready is not None:
+            sides.append(project_features(model, name, ready[index]))
+        else:
+            sides.append(embed_items(model, name, [own[int(i)] for i in index], precision=precision))
+    return sides[0], sides[1]
+
+
+def score(
+    left: Vectors, right: Vectors, gallery: Gallery, names: tuple[str, str], block: int | None = None
+) -> Evaluation:
+    """Metrics of matched vectors; ``block`` scores within blocks of that many items."""
+    scores = _retrieval(left, right, gallery, names, block)
+    metrics: dict[str, Any] = {"retrieval": scores.metrics()}
+    if gallery.labels is not None and any(gallery.labels):
+        known = np.array([bool(label) for label in gallery.labels])
+        labels = [label for label in gallery.labels if label]
+        clusters = (
+            None
+            if gallery.clusters is None
+            else [c for c, k in zip(gallery.clusters, known, strict=True) if k]
+        )
+        metrics["cath_knn"] = dict(knn_accuracy(left[known], labels, clusters))
+        metrics[f"cath_knn_{names[1]}"] = dict(knn_accuracy(right[known], labels, clusters))
+    return Evaluation(metrics, left, right)
+
+
+def validation_scores(
+    left: Vectors, right: Vectors, gallery: Gallery, names: tuple[str, str]
+) -> dict[str, float]:
+    """Numbers for the log. ``score``, the mean reciprocal rank, picks the epoch: it is smoother than R@k."""
+    scores = _retrieval(left, right, gallery, names, None)
+    both = (scores.forward, scores.backward)
+    mrr = float(np.mean([np.mean(1 / (1 + d.ahead + d.tied / 2)) for d in both]))
+    return {
+        "score": mrr,
+        "valid_R@1": float(np.mean([d.recall(1) for d in both])),
+        "valid_R@10": float(np.mean([d.recall(10) for d in both])),
+        "valid_mrr": mrr,
+    }
+
+
+def _retrieval(
+    left: Vectors, right: Vectors, gallery: Gallery, names: tuple[str, str], block: int | None
+) -> RetrievalScores:
+    return score_retrieval(
+        left, right, left_name=names[0], right_name=names[1], lengths=gallery.sizes, block=block
+    )

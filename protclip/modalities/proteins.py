@@ -1,0 +1,281 @@
+"""Protein data for the training loop: a CATH corpus and what is added to it, as structure and sequence items."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protclip.data.build import cached_corpus, sample_corpus_dir
+from protclip.data.splits import assign_pairs, overlap_by_pdb, split_by_superfamily
+from protclip.data.store import Corpus
+from protclip.data.vectors import VectorFile
+from protclip.errors import ConfigError, DataError, ProtclipError
+from protclip.modalities.base import Modality
+from protclip.modalities.pairs import AlignmentData, Gallery, ListItems, Setup
+from protclip.modalities.sequence import SequenceModality
+from protclip.modalities.structure import StructureModality, structure_config
+from protclip.modalities.vectors import VectorsModality
+from protclip.options import DataConfig, ModelConfig
+
+Indices = NDArray[np.int64]
+Say = Callable[[str], None]
+TRAINING_GROUPS_KEY = "train_superfamilies"
+
+
+class CorpusStructures(Sequence[Any]):
+    """Structures of a corpus, read when asked for."""
+
+    def __init__(self, corpus: Corpus, rows: Indices) -> None:
+        self.corpus, self.rows = corpus, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.corpus[int(self.rows[index])]
+
+
+class VectorItems(Sequence[Any]):
+    """Precomputed vectors by id, read when asked for."""
+
+    def __init__(self, vectors: VectorFile, ids: Sequence[str]) -> None:
+        self.vectors, self.ids = vectors, list(ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.vectors[[self.ids[index]]][0]
+
+
+def open_corpus(cath: str, *, min_plddt: float = 0.0, say: Say = lambda text: None) -> Corpus:
+    """The corpus of a CATH folder (built and cached when needed), of a store file, or the shipped one.
+
+    Raises
+    ------
+    DataError
+        If the path is neither.
+    """
+    path = Path(cath) if cath else sample_corpus_dir()
+    if not path.exists():
+        raise DataError(
+            "no such file or folder",
+            where=f"--cath {path}",
+            expected="a CATH folder (dompdb/ and cath-domain-list.txt) or a corpus file of `protclip data build`",
+            hint="Leave --cath out to use the small corpus that ships with protclip",
+        )
+    if path.is_file():
+        return Corpus.open(path)
+    return Corpus.open(cached_corpus(path, min_plddt=min_plddt or None, say=say))
+
+
+def sequence_side(model: ModelConfig, say: Say) -> SequenceModality:
+    """The ESM-2 side, with weights as asked for."""
+    side = SequenceModality.create(
+        model.sequence_encoder,
+        weights=model.esm_weights or None,
+        init=model.esm_init,
+        tune=model.tune,
+    )
+    if side.provenance.message:
+        say(side.provenance.message)
+    return side
+
+
+def setup(
+    data: DataConfig, model: ModelConfig, *, objective: str, seed: int, say: Say = lambda text: None
+) -> Setup:
+    """Build both sides and divide the data.
+
+    Parameters
+    ----------
+    data, model : DataConfig, ModelConfig
+    objective : str
+        ``clip-all`` pairs everything, whatever ``data.paired`` says.
+    seed : int
+        Decides which clusters keep their pairing; the held-out split has ``data.split_seed``.
+    say : callable
+        Gets sentences for the user: weights that were not found, items that were left out.
+    """
+    corpus = open_corpus(data.cath, min_plddt=data.min_plddt, say=say)
+    notices: list[str] = []
+    rows = np.arange(len(corpus))
+    left = StructureModality(
+        structure_config(model.structure_size, model.structure_input), min_plddt=data.min_plddt
+    )
+    right: Modality[Any]
+    vectors = VectorFile.open(data.vectors) if data.vectors else None
+    if vectors is not None:
+        known = set(vectors.ids)
+        rows = np.array([i for i in rows if corpus.ids[i] in known], np.int64)
+        if len(rows) == 0:
+            raise DataError(
+                "no vector belongs to a domain of the corpus",
+                where=f"--vectors {data.vectors}",
+                got=f"ids such as {vectors.ids[0]!r}",
+                expected=f"ids such as {corpus.ids[0]!r}",
+            )
+        if missing := len(corpus) - len(rows):
+            notices.append(
+                f"{missing} of {len(corpus)} domains have no vector in {data.vectors} and are left out"
+            )
+        right = VectorsModality(vectors.dim, stands_for="sequence")
+    else:
+        right = sequence_side(model, say)
+    traceable = (
+        np.array([bool(corpus[int(i)].has_ca.any()) for i in rows]) if len(rows) else np.zeros(0, bool)
+    )
+    if not traceable.all():
+        notices.append(f"{int((~traceable).sum())} domains without any C-alpha are left out")
+        rows = rows[traceable]
+
+    ids = [corpus.ids[i] for i in rows]
+    codes = [str(corpus.codes[i]) for i in rows]
+    clusters = [str(corpus.clusters[i]) for i in rows]
+    sequences = corpus.sequences(rows)
+    sizes = corpus.lengths[rows].astype(np.float64)
+    structures: Sequence[Any] = CorpusStructures(corpus, rows)
+    others: Sequence[Any] = VectorItems(vectors, ids) if vectors is not None else sequences
+
+    splits = split_by_superfamily(
+        codes, ids, valid=data.valid_fraction, test=data.test_fraction, seed=data.split_seed
+    )
+    fraction = 1.0 if objective == "clip-all" else data.paired
+    pairing = assign_pairs([clusters[i] for i in splits.train], fraction, seed, data.pools)
+    train = np.asarray(splits.train)
+    paired, pool_left, pool_right = (train[index] for index in pairing[:3])
+    extra_left, left_notes = _extra_structures(left, data.unpaired_structures, splits, sequences)
+    extra_right, right_notes = _extra_others(right, data.unpaired_sequences, vectors, splits, sequences)
+    notices += left_notes + right_notes
+
+    n = len(ids)
+    galleries = [
+        Gallery(
+            [ids[i] for i in index],
+            np.asarray(index),
+            np.asarray(index),
+            sizes[index],
+            [codes[i] for i in index] if any(codes) else None,
+            [clusters[i] for i in index] if any(codes) else None,
+        )
+        for index in (splits.valid, splits.test)
+    ]
+    facts = {
+        "corpus": data.cath or "the corpus shipped with protclip",
+        "corpus_fingerprint": corpus.fingerprint,
+        "domains": n,
+        "train_domains": len(train),
+        "valid_domains": len(splits.valid),
+        "test_domains": len(splits.test),
+        "paired_fraction": fraction,
+        "pairs": len(paired),
+        "unpaired_structures": len(pool_left) + len(extra_left),
+        "unpaired_sequences": len(pool_right) + len(extra_right),
+        "pools": data.pools,
+        "pairing": "by S35 cluster, held-out split by superfamily",
+        TRAINING_GROUPS_KEY: sorted({codes[i] for i in train if codes[i]}),
+    }
+    shared = overlap_by_pdb([ids[i] for i in train], [ids[i] for i in splits.test])
+    if shared:
+        facts["test_domains_whose_pdb_entry_is_in_training"] = len(shared)
+    return Setup(
+        left,
+        right,
+        AlignmentData(
+            ListItems(structures, extra_left),
+            ListItems(others, extra_right),
+            np.stack([paired, paired], 1),
+            np.concatenate([pool_left, n + np.arange(len(extra_left))]).astype(np.int64),
+            np.concatenate([pool_right, n + np.arange(len(extra_right))]).astype(np.int64),
+            galleries[0],
+            galleries[1],
+            facts,
+            notices,
+            {
+                "train": [ids[i] for i in train],
+                "valid": galleries[0].ids,
+                "test": galleries[1].ids,
+                "paired": [ids[i] for i in paired],
+                "unpaired_structures": [ids[i] for i in pool_left],
+                "unpaired_sequences": [ids[i] for i in pool_right],
+            },
+        ),
+    )
+
+
+def _extra_structures(
+    side: StructureModality, source: str, splits: Any, sequences: Sequence[str]
+) -> tuple[list[Any], list[str]]:
+    if not source:
+        return [], []
+    items, notes = _read_all(side.read(source), f"--unpaired-structures {source}")
+    held = {sequences[i] for i in (*splits.valid, *splits.test)}
+    kept = [item for item in items if item.has_ca.any() and item.sequence not in held]
+    return kept, notes + _left_out(items, kept, source)
+
+
+def _extra_others(
+    side: Modality[Any], source: str, vectors: VectorFile | None, splits: Any, sequences: Sequence[str]
+) -> tuple[list[Any], list[str]]:
+    if not source:
+        return [], []
+    if vectors is not None and Path(source).suffix not in (".h5", ".hdf5"):
+        raise ConfigError(
+            "sequences cannot join precomputed vectors",
+            where=f"--unpaired-sequences {source}",
+            expected="an HDF5 file of vectors of the same kind, since --vectors is given",
+        )
+    items, notes = _read_all(side.read(source), f"--unpaired-sequences {source}")
+    held = set() if vectors is not None else {sequences[i] for i in (*splits.valid, *splits.test)}
+    kept = [item for item in items if not (isinstance(item, str) and item in held)]
+    return kept, notes + _left_out(items, kept, source)
+
+
+def _read_all(stream: Iterable[tuple[str, Any]], where: str) -> tuple[list[Any], list[str]]:
+    items: list[Any] = []
+    failed: Counter[str] = Counter()
+    for _, item in stream:
+        if isinstance(item, ProtclipError):
+            failed[item.message] += 1
+        elif isinstance(item, Exception):
+            raise item
+        else:
+            items.append(item)
+    if not items:
+        raise DataError("nothing readable", where=where, got=f"{sum(failed.values())} unreadable items")
+    return items, [f"{where}: {count} left out ({reason})" for reason, count in failed.items()]
+
+
+def _left_out(items: Sequence[Any], kept: Sequence[Any], source: str) -> list[str]:
+    if len(kept) == len(items):
+        return []
+    return [
+        f"{source}: {len(items) - len(kept)} items equal a held-out domain or have no C-alpha and are left out"
+    ]
+
+
+def gallery_of(corpus: Corpus, rows: Indices) -> Gallery:
+    """All domains of ``rows`` as matched items, for evaluation."""
+    codes = [str(corpus.codes[i]) for i in rows]
+    return Gallery(
+        [corpus.ids[i] for i in rows],
+        np.arange(len(rows)),
+        np.arange(len(rows)),
+        corpus.lengths[rows].astype(np.float64),
+        codes if any(codes) else None,
+        [str(corpus.clusters[i]) for i in rows] if any(codes) else None,
+    )
+
+
+def content_hash(values: Iterable[str]) -> str:
+    """SHA-256 over strings, order included."""
+    digest = hashlib.sha256()
+    for value in values:
+        digest.update(value.encode() + b"\0")
+    return digest.hexdigest()

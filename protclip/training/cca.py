@@ -1,0 +1,95 @@
+"""Regularised canonical correlation analysis: the closed-form alignment of two feature sets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protclip.errors import ConfigError
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LinearMaps:
+    """Affine maps of both sides into k shared dimensions: ``(x - mean) @ weight.T``.
+
+    Attributes
+    ----------
+    left_mean, right_mean : float64 arrays [d_left], [d_right]
+    left_weight, right_weight : float64 arrays [k, d_left], [k, d_right]
+    correlations : float64 array [k]
+        Regularised canonical correlations, largest first.
+    """
+
+    left_mean: Matrix
+    left_weight: Matrix
+    right_mean: Matrix
+    right_weight: Matrix
+    correlations: Matrix
+
+    def left(self, x: Matrix) -> Matrix:
+        """Map left features [n, d_left] to [n, k]."""
+        return np.asarray((x - self.left_mean) @ self.left_weight.T)
+
+    def right(self, y: Matrix) -> Matrix:
+        """Map right features [n, d_right] to [n, k]."""
+        return np.asarray((y - self.right_mean) @ self.right_weight.T)
+
+
+def fit_cca(x: Matrix, y: Matrix, *, dim: int, ridge: float = 3.0) -> LinearMaps:
+    """Fit CCA to n matched rows.
+
+    Parameters
+    ----------
+    x, y : float arrays [n, d_left], [n, d_right]
+        Matched feature rows.
+    dim : int
+        Shared dimensions wanted; at most min(n - 1, d_left, d_right) carry anything and are returned.
+    ridge : float
+        Added to each covariance, as a multiple of its mean eigenvalue.
+
+    Notes
+    -----
+    The maps are ``S_xx^-1/2 u_i sqrt(rho_i)``: weighting each direction by the root of its correlation makes
+    the inner product of two mapped rows the regularised estimate of their matching score, so that weak
+    directions do not drown the strong ones in cosine similarity. Where there are fewer rows than features
+    the whole computation runs in the span of the rows, at O(n^2 d).
+
+    Raises
+    ------
+    ConfigError
+        With fewer than two pairs.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.normal(size=(50, 4))
+    >>> maps = fit_cca(x, x @ rng.normal(size=(4, 6)), dim=4, ridge=1e-6)
+    >>> bool(np.all(maps.correlations > 0.999))
+    True
+    """
+    n = len(x)
+    if n < 2 or len(y) != n:
+        raise ConfigError(
+            "CCA needs matched pairs", got=f"{n} left and {len(y)} right rows", expected="at least 2"
+        )
+    mean_x, mean_y = x.mean(0), y.mean(0)
+    half_x, half_y = _whitener(x - mean_x, ridge), _whitener(y - mean_y, ridge)
+    cross = ((x - mean_x) @ half_x.T).T @ ((y - mean_y) @ half_y.T) / n
+    u, rho, vt = np.linalg.svd(cross, full_matrices=False)
+    k = min(dim, n - 1, len(rho))
+    weight = np.sqrt(np.clip(rho[:k], 0.0, None))[:, None]
+    return LinearMaps(mean_x, weight * (u.T[:k] @ half_x), mean_y, weight * (vt[:k] @ half_y), rho[:k])
+
+
+def _whitener(centred: Matrix, ridge: float) -> Matrix:
+    """Rows that map centred features to uncorrelated coordinates of variance lambda / (lambda + ridge)."""
+    n, d = centred.shape
+    _, singular, vt = np.linalg.svd(centred, full_matrices=False)
+    eigenvalues = singular**2 / n
+    floor = ridge * eigenvalues.sum() / d
+    keep = eigenvalues > 1e-12 * max(eigenvalues[0], 1e-300)
+    return np.asarray(vt[keep] / np.sqrt(eigenvalues[keep] + floor)[:, None])

@@ -1,0 +1,80 @@
+"""The state of an unfinished run: written whole or not at all, readable without running code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from protclip.errors import DataError
+
+STATE_FORMAT = 1
+
+
+def trainable_state(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters that are trained, and buffers; a frozen tower's weights are not repeated in every checkpoint."""
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    return {
+        name: value.detach().cpu().clone() for name, value in model.state_dict().items() if name not in frozen
+    }
+
+
+def load_trainable_state(model: nn.Module, state: dict[str, Tensor], *, where: str) -> None:
+    """Put back :func:`trainable_state`.
+
+    Raises
+    ------
+    DataError
+        If the state is of another architecture.
+    """
+    expected = trainable_state(model)
+    if {k: v.shape for k, v in expected.items()} != {k: v.shape for k, v in state.items()}:
+        raise DataError(
+            "the checkpoint does not fit the model of config.toml",
+            where=where,
+            got=f"{len(state)} tensors",
+            expected=f"{len(expected)} tensors of the same shapes",
+            hint="Start a new run in another folder",
+        )
+    model.load_state_dict(state, strict=False)
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` atomically."""
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        with partial.open("wb") as stream:
+            torch.save({"format_version": STATE_FORMAT, **state}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise DataError(f"cannot write the checkpoint ({error.strerror})", where=str(path)) from error
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read what :func:`save_state` wrote, with ``weights_only=True``.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged or of a newer format.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        version = state.get("format_version")
+    except Exception as error:  # torch raises many kinds for damaged files
+        raise DataError(
+            f"damaged checkpoint ({type(error).__name__})",
+            where=str(path),
+            hint="Start a new run in another folder",
+        ) from error
+    if version != STATE_FORMAT:
+        raise DataError(
+            "checkpoint of another format", where=str(path), got=str(version), expected=str(STATE_FORMAT)
+        )
+    return state

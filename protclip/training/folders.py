@@ -1,0 +1,36 @@
+"""Run folders: new ones, and the one to go on with."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from protclip.errors import ConfigError
+
+
+def new_run_folder(root: Path, objective: str) -> Path:
+    """``root/<date>-<time>-<objective>``, not yet existing."""
+    base = root / f"{time.strftime('%Y%m%d-%H%M%S')}-{objective}"
+    folder, n = base, 2
+    while folder.exists():
+        folder, n = base.with_name(f"{base.name}-{n}"), n + 1
+    return folder
+
+
+def newest_unfinished(root: Path) -> Path:
+    """The run below ``root`` that was begun last and has no model yet.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    runs = [path.parent for path in root.glob("*/config.toml") if not (path.parent / "model").exists()]
+    if not runs:
+        raise ConfigError(
+            "no unfinished run to resume",
+            where="--resume",
+            got=f"none in {root}/",
+            hint="Name it with --out FOLDER",
+        )
+    return max(runs, key=lambda folder: (folder / "config.toml").stat().st_mtime)

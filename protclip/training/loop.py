@@ -1,0 +1,396 @@
+"""The training loop: steps, validation, checkpoints, exact resume. It knows no modality by name."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from protclip.distributed import gather_with_grad
+from protclip.errors import ProtclipError
+from protclip.losses import Objective, Views
+from protclip.model import Inputs, TwoTower
+from protclip.options import TrainConfig
+from protclip.training.checkpoint import load_state, load_trainable_state, save_state, trainable_state
+from protclip.training.steps import StepBatch, StepDataset, Stream, step_loader
+
+Validate = Callable[[TwoTower], dict[str, float]]
+OnStep = Callable[[int, dict[str, float]], None]
+
+
+class Interrupted(ProtclipError):
+    """Training was stopped by the user after saving its state."""
+
+
+@dataclass
+class Progress:
+    """What a finished or interrupted loop knows."""
+
+    step: int = 0
+    best_step: int = 0
+    best_score: float = -math.inf
+    last: dict[str, float] = field(default_factory=dict)
+    losses: dict[str, float] = field(default_factory=dict)
+    waiting_seconds: float = 0.0
+    total_seconds: float = 0.0
+
+
+class Loop:
+    """Train a model for a number of steps.
+
+    Parameters
+    ----------
+    fabric : Fabric
+        Device, precision and processes.
+    model : TwoTower
+    objective : Objective
+    dataset : StepDataset
+    config : TrainConfig
+    steps, epoch_steps : int
+        Optimiser steps in all; steps between two validations.
+    folder : Path
+        Run folder; receives ``log.csv`` and ``state.pt``.
+    scratch : tuple of bool
+        Whether the left and the right tower are trained from scratch (higher learning rate).
+    validate : callable
+        Model -> numbers for the log; ``score`` among them decides which weights are kept.
+    on_step : callable
+        Called after each step on the main process, for the progress bar.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        model: TwoTower,
+        objective: Objective,
+        dataset: StepDataset,
+        config: TrainConfig,
+        *,
+        steps: int,
+        epoch_steps: int,
+        folder: Path,
+        scratch: tuple[bool, bool],
+        validate: Validate,
+        on_step: OnStep = lambda step, losses: None,
+    ) -> None:
+        self.fabric, self.model, self.objective, self.dataset, self.config = (
+            fabric,
+            model,
+            objective,
+            dataset,
+            config,
+        )
+        self.steps, self.epoch_steps, self.folder = steps, epoch_steps, folder
+        self.validate, self.on_step = validate, on_step
+        optimizer = torch.optim.AdamW(parameter_groups(model, objective, config, scratch))
+        self.wrapped, self.optimizer = fabric.setup(model, optimizer)
+        objective.to(fabric.device)
+        self.progress = Progress()
+        self.best: dict[str, Tensor] | None = None
+        self.log = Log(folder / "log.csv", enabled=fabric.is_global_zero)
+        self._stop = False
+
+    def run(self, *, resume: bool) -> Progress:
+        """Train to the end and leave the best validated weights in the model.
+
+        Raises
+        ------
+        Interrupted
+            After SIGINT or SIGTERM, when the state has been saved.
+        """
+        path = self.folder / "state.pt"
+        if resume and path.exists():
+            self._restore(path)
+        else:
+            self.log.start()
+        began = saved = time.monotonic()
+        with self._catch_signals():
+            batches = step_loader(self.dataset, self.progress.step, self.steps, workers=self.config.workers)
+            while self.progress.step < self.steps:
+                waited = time.monotonic()
+                batch = next(batches)
+                self.progress.waiting_seconds += time.monotonic() - waited
+                row = self._step(self.progress.step, batch)
+                self.progress.losses = {k: v for k, v in row.items() if k not in ("step", "rate")}
+                self.progress.step += 1
+                ends_epoch = self.progress.step % self.epoch_steps == 0 or self.progress.step == self.steps
+                if ends_epoch:
+                    row |= self._validate()
+                self.log.add(row)
+                self.on_step(self.progress.step, row)
+                # One process decides for all, so that none of them saves or stops alone.
+                stop, due = self._agree(self._stop, time.monotonic() - saved > self.config.checkpoint_seconds)
+                if ends_epoch or due or stop:
+                    self._save(path)
+                    saved = time.monotonic()
+                if stop and self.progress.step < self.steps:
+                    raise Interrupted(
+                        f"stopped after step {self.progress.step} of {self.steps}; everything is saved",
+                        where=str(self.folder),
+                        hint=f"Go on with `protclip pretrain --out {self.folder} --resume`",
+                    )
+        self.progress.total_seconds = time.monotonic() - began
+        if self.best is not None:
+            load_trainable_state(self.model, self.best, where=str(path))
+        return self.progress
+
+    def _step(self, step: int, batch: StepBatch) -> dict[str, float]:
+        self.wrapped.train()
+        self.objective.train()
+        rate = learning_rate_factor(step, self.steps, self.config.warmup_fraction)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * rate
+        streams = [batch.streams[key] for key in batch.streams]
+        chunks = max(len(stream.chunks) for stream in streams)
+        losses = (
+            self._forward_whole(step, batch) if chunks == 1 else self._forward_chunked(step, batch, chunks)
+        )
+        self.fabric.clip_gradients(
+            self.wrapped, self.optimizer, max_norm=self.config.clip_gradient, error_if_nonfinite=False
+        )
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        row = {"step": float(step + 1), "rate": rate}
+        row |= {name: float(value.detach()) for name, value in losses.items()}
+        row["temperature"] = 1.0 / float(self.model.scale.detach())
+        if not math.isfinite(row["loss"]):
+            raise ProtclipError(
+                f"the loss is {row['loss']} at step {step + 1}",
+                where=str(self.folder),
+                hint="Lower the learning rates, or use --precision fp32; the last checkpoint is kept",
+            )
+        return row
+
+    def _forward_whole(self, step: int, batch: StepBatch) -> dict[str, Tensor]:
+        self._seed(step, 0)
+        parts = [(s.name, self._move(s.chunks[0])) for s in batch.streams.values() if s.chunks]
+        vectors, scale = self.wrapped(Inputs(parts))
+        losses = self._losses(dict(zip(batch.streams, vectors, strict=True)), batch.n_pairs, scale)
+        self.fabric.backward(losses["loss"])
+        return losses
+
+    def _forward_chunked(self, step: int, batch: StepBatch, chunks: int) -> dict[str, Tensor]:
+        """The same loss over all rows with one chunk in memory at a time.
+
+        The vectors are computed twice: without gradients for the loss and its gradient with respect to
+        them, then chunk by chunk with the same random numbers to carry that gradient into the towers.
+        """
+        held: dict[str, list[Tensor]] = {key: [] for key in batch.streams}
+        with torch.no_grad(), frozen_statistics(self.model):
+            for chunk in range(chunks):
+                keys, parts = self._chunk(batch.streams, chunk)
+                self._seed(step, chunk)
+                for key, vector in zip(keys, self.wrapped(Inputs(parts))[0], strict=True):
+                    held[key].append(vector)
+        leaves = {key: torch.cat(vectors).requires_grad_() for key, vectors in held.items()}
+        scale = self.model.scale.detach().requires_grad_()
+        losses = self._losses(leaves, batch.n_pairs, scale)
+        losses["loss"].backward()
+        pieces = {
+            key: leaf.grad.split([len(v) for v in held[key]])
+            for key, leaf in leaves.items()
+            if leaf.grad is not None
+        }
+        for chunk in range(chunks):
+            keys, parts = self._chunk(batch.streams, chunk)
+            self._seed(step, chunk)
+            with self.fabric.no_backward_sync(self.wrapped, enabled=chunk < chunks - 1):
+                vectors, own_scale = self.wrapped(Inputs(parts))
+                carried = sum(
+                    ((v * pieces[k][chunk]).sum() for k, v in zip(keys, vectors, strict=True) if k in pieces),
+                    start=vectors[0].sum() * 0,
+                )
+                if chunk == 0 and scale.grad is not None:
+                    carried = carried + own_scale * scale.grad
+                self.fabric.backward(carried)
+        return losses
+
+    def _chunk(self, streams: dict[str, Stream], chunk: int) -> tuple[list[str], list[tuple[str, Any]]]:
+        present = {key: s for key, s in streams.items() if chunk < len(s.chunks)}
+        return list(present), [(s.name, self._move(s.chunks[chunk])) for s in present.values()]
+
+    def _losses(self, vectors: dict[str, Tensor], n_pairs: int, scale: Tensor) -> dict[str, Tensor]:
+        """Losses over the rows of all processes, matched rows first."""
+        whole = {
+            key: torch.cat([gather_with_grad(v[:n_pairs]), gather_with_grad(v[n_pairs:])])
+            for key, v in vectors.items()
+        }
+        total_pairs = len(gather_with_grad(vectors["left"][:n_pairs].detach()))
+        views = Views(
+            u=whole["left"],
+            v=whole["right"],
+            u_view=whole.get("left_view"),
+            v_view=whole.get("right_view"),
+            n_pairs=total_pairs,
+            scale=scale,
+        )
+        return self.objective(views)
+
+    def _move(self, batch: Any) -> Any:
+        return batch.to(self.fabric.device, non_blocking=True)
+
+    def _seed(self, step: int, chunk: int) -> None:
+        # Dropout of a step depends on (seed, step) alone, so that a resumed run repeats it bit by bit.
+        words = [self.config.seed, step, chunk, self.fabric.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1))
+
+    def _validate(self) -> dict[str, float]:
+        self.model.eval()
+        scores = self.validate(self.model)
+        score = scores.pop("score", math.nan)
+        if score > self.progress.best_score:
+            self.progress.best_score, self.progress.best_step = score, self.progress.step
+            self.best = trainable_state(self.model)
+        self.progress.last = scores
+        return scores
+
+    def _save(self, path: Path) -> None:
+        if self.fabric.is_global_zero:
+            save_state(
+                path,
+                {
+                    "step": self.progress.step,
+                    "best_step": self.progress.best_step,
+                    "best_score": self.progress.best_score,
+                    "log_bytes": self.log.sync(),
+                    "model": trainable_state(self.model),
+                    "best": self.best,
+                    "optimizer": self.optimizer.state_dict(),
+                    "objective": self.objective.state_dict(),
+                },
+            )
+        self.fabric.barrier()
+
+    def _restore(self, path: Path) -> None:
+        state = load_state(path)
+        load_trainable_state(self.model, state["model"], where=str(path))
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.objective.load_state_dict(state["objective"])
+        self.best = state["best"]
+        self.progress = Progress(state["step"], state["best_step"], state["best_score"])
+        self.log.resume(state["log_bytes"])
+
+    def _agree(self, stop: bool, due: bool) -> tuple[bool, bool]:
+        if self.fabric.world_size == 1:
+            return stop, due
+        flags = torch.tensor([stop, due], dtype=torch.float32, device=self.fabric.device)
+        reduced = self.fabric.all_reduce(flags, reduce_op="sum")
+        return bool(reduced[0] > 0), bool(reduced[1] > 0)
+
+    @contextlib.contextmanager
+    def _catch_signals(self) -> Iterator[None]:
+        """Finish the step and save at the first Ctrl-C or SIGTERM; a second one stops at once."""
+
+        def request(number: int, frame: FrameType | None) -> None:
+            if self._stop:
+                raise KeyboardInterrupt
+            self._stop = True
+
+        old = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+
+class Log:
+    """``log.csv``: a header, then one row per step; byte-equal however often the run was interrupted."""
+
+    def __init__(self, path: Path, *, enabled: bool) -> None:
+        self.path, self.enabled = path, enabled
+        self.columns: list[str] = []
+        self.buffer = io.StringIO()
+
+    def start(self) -> None:
+        """Begin an empty log."""
+        if self.enabled:
+            self.path.write_text("")
+
+    def resume(self, size: int) -> None:
+        """Cut off what was written after the checkpoint."""
+        if self.enabled:
+            with self.path.open("r+b") as stream:
+                stream.truncate(size)
+            with self.path.open() as stream:
+                self.columns = next(csv.reader(stream), [])
+
+    def add(self, row: dict[str, float]) -> None:
+        """Append a row; validation columns are blank between validations."""
+        if not self.columns:
+            self.columns = [*row, *(c for c in ("valid_R@1", "valid_R@10", "valid_mrr") if c not in row)]
+            self.buffer.write(",".join(self.columns) + "\n")
+        values = (f"{row[c]:.9g}" if c in row else "" for c in self.columns)
+        self.buffer.write(",".join(values) + "\n")
+
+    def sync(self) -> int:
+        """Write out; returns the size of the file in bytes."""
+        with self.path.open("a") as stream:
+            stream.write(self.buffer.getvalue())
+            self.buffer = io.StringIO()
+            return stream.tell()
+
+
+def learning_rate_factor(step: int, steps: int, warmup_fraction: float) -> float:
+    """Linear warm-up, then half a cosine to zero; a function of the step alone.
+
+    Examples
+    --------
+    >>> [round(learning_rate_factor(s, 10, 0.2), 2) for s in (0, 1, 2, 6, 9)]
+    [0.5, 1.0, 1.0, 0.5, 0.04]
+    """
+    warmup = max(1, round(steps * warmup_fraction)) if warmup_fraction else 0
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def parameter_groups(
+    model: TwoTower, objective: nn.Module, config: TrainConfig, scratch: tuple[bool, bool]
+) -> list[dict[str, Any]]:
+    """Trained parameters with their peak rates; no weight decay on vectors (biases, norms, temperature)."""
+    rates: dict[str, float] = {}
+    for name, from_scratch in zip(model.names, scratch, strict=True):
+        rates[f"encoders.{name}."] = config.scratch_lr if from_scratch else config.encoder_lr
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    named = [*model.named_parameters(), *objective.named_parameters(prefix="objective")]
+    for name, parameter in named:
+        if parameter.requires_grad:
+            rate = next((r for prefix, r in rates.items() if name.startswith(prefix)), config.head_lr)
+            decay = config.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+    return [
+        {"params": parameters, "lr": rate, "peak_lr": rate, "weight_decay": decay}
+        for (rate, decay), parameters in groups.items()
+    ]
+
+
+@contextlib.contextmanager
+def frozen_statistics(model: nn.Module) -> Iterator[None]:
+    """Keep running statistics as they are during a forward pass in training mode."""
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    kept = [
+        (m.momentum, None if m.num_batches_tracked is None else m.num_batches_tracked.clone()) for m in norms
+    ]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, kept, strict=True):
+            norm.momentum = momentum
+            if count is not None:
+                norm.num_batches_tracked = count

@@ -1,0 +1,348 @@
+"""Pretraining from options to a model folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+from torch import Tensor
+
+from protclip.config import cache_dir
+from protclip.distributed import convert_sync_batchnorm
+from protclip.errors import ConfigError
+from protclip.evaluation import Evaluation, gallery_vectors, score, validation_scores
+from protclip.files import atomic_write
+from protclip.inference import encode, pick_device
+from protclip.losses import Objective
+from protclip.modalities.base import Modality
+from protclip.modalities.features import frozen_features
+from protclip.modalities.pairs import AlignmentData, Setup
+from protclip.model import TwoTower
+from protclip.options import PretrainConfig
+from protclip.training.closed_form import fit_closed_form
+from protclip.training.loop import Loop, Progress
+from protclip.training.plots import plot_curves, plot_embedding
+from protclip.training.report import model_card
+from protclip.training.sampler import PairedUnpairedSampler
+from protclip.training.steps import Side, StepDataset
+
+Say = Callable[[str], None]
+
+
+class Display:
+    """What a run reports while it works; the default says nothing."""
+
+    def say(self, text: str) -> None:
+        """One sentence for the user."""
+
+    def begin(self, label: str, total: int) -> None:
+        """A piece of long work starts."""
+
+    def advance(self, done: int, losses: dict[str, float] | None = None) -> None:
+        """``done`` of the total is finished."""
+
+    def end(self) -> None:
+        """The piece of work is over."""
+
+
+class Pretraining:
+    """One run in one folder.
+
+    Parameters
+    ----------
+    config : PretrainConfig
+    folder : Path
+        Run folder, created where needed.
+    build : callable
+        ``build(say)`` -> :class:`Setup`: both sides and the data.
+    display : Display
+    """
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        folder: Path,
+        build: Callable[[Say], Setup],
+        display: Display | None = None,
+    ) -> None:
+        self.config, self.folder, self.build = config, folder, build
+        self.display = display or Display()
+        self.is_main = True
+        self.losses: dict[str, float] = {}
+
+    def run(self, *, resume: bool = False) -> Evaluation | None:
+        """Train, evaluate on held-out items and write the model folder.
+
+        Returns
+        -------
+        Evaluation or None
+            Scores on the test gallery; None where no item was held out.
+
+        Raises
+        ------
+        ConfigError
+            If the folder holds another run, or the options contradict each other.
+        """
+        train = self.config.train
+        fabric = make_fabric(self.config)
+        fabric.launch()
+        self.is_main = fabric.is_global_zero
+        display = self.display if fabric.is_global_zero else Display()
+        with fabric.rank_zero_first():
+            if fabric.is_global_zero:
+                self._open_folder(resume)
+            torch.manual_seed(train.seed)
+            setup = self.build(display.say)
+        for notice in setup.data.notices:
+            display.say(notice)
+        if fabric.is_global_zero:
+            atomic_write(self.folder / "split.json", json.dumps(setup.data.split, indent=1) + "\n")
+        model = TwoTower(
+            setup.left,
+            setup.right,
+            dim=self.config.model.dim,
+            head="linear" if train.objective == "cca" else "mlp",
+            temperature=self.config.loss.temperature,
+            learn_temperature=self.config.loss.learn_temperature,
+            max_scale=self.config.loss.max_scale,
+        )
+        for side in (setup.left, setup.right):
+            if side.frozen or train.objective == "cca":
+                side.encoder.requires_grad_(False)
+        features = tuple(
+            self._features(side, items, fabric, display) if side.frozen or train.objective == "cca" else None
+            for side, items in ((setup.left, setup.data.left), (setup.right, setup.data.right))
+        )
+        pair_features = (features[0], features[1])
+        self._standardise(model, setup.data, pair_features)
+        progress = None
+        if train.objective == "cca":
+            fit_closed_form(model, setup.data, pair_features)
+            model.to(fabric.device)
+        else:
+            if train.init_heads == "cca":
+                ready = tuple(
+                    f if f is not None else self._features(side, items, fabric, display)
+                    for f, side, items in zip(
+                        pair_features,
+                        (setup.left, setup.right),
+                        (setup.data.left, setup.data.right),
+                        strict=True,
+                    )
+                )
+                fit_closed_form(model, setup.data, (ready[0], ready[1]))
+            progress = self._train(fabric, model, setup, pair_features, display, resume)
+        evaluation = (
+            self._finish(model.eval(), setup, pair_features, progress) if fabric.is_global_zero else None
+        )
+        fabric.barrier()
+        return evaluation
+
+    def _open_folder(self, resume: bool) -> None:
+        path = self.folder / "config.toml"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            if not resume:
+                raise ConfigError(
+                    "there is a run in this folder already",
+                    where=f"--out {self.folder}",
+                    hint="Add --resume to go on with it, or choose another folder",
+                )
+            return
+        self.config.save(path)
+
+    def _features(self, side: Modality[Any], items: Any, fabric: Fabric, display: Display) -> Tensor:
+        """Features of a frozen tower, computed once and kept in the cache (an untrained tower's are not kept)."""
+        display.begin(f"{side.name} features", len(items))
+        done = 0
+
+        def advance(n: int) -> None:
+            nonlocal done
+            done += n
+            display.advance(done)
+
+        device = fabric.device
+        side.encoder.to(device).eval()
+        if side.frozen:
+            ids = [str(i) for i in range(len(items))]
+            rows = frozen_features(
+                side,
+                ids,
+                items,
+                device=device,
+                precision=self.config.train.precision,
+                cache=cache_dir() / "features",
+                progress=advance,
+            )
+        else:
+            rows = encode(
+                side, items, side.encoder, device=device, precision=self.config.train.precision, done=advance
+            )
+        display.end()
+        return torch.from_numpy(np.ascontiguousarray(rows))
+
+    def _standardise(
+        self, model: TwoTower, data: AlignmentData, features: tuple[Tensor | None, Tensor | None]
+    ) -> None:
+        for name, own, column, pool in zip(
+            model.names, features, (0, 1), (data.left_pool, data.right_pool), strict=True
+        ):
+            if own is not None:
+                rows = own[np.concatenate([data.pairs[:, column], pool])]
+                model.heads[name].standardise.fit(rows)  # type: ignore[union-attr, operator]
+
+    def _train(
+        self,
+        fabric: Fabric,
+        model: TwoTower,
+        setup: Setup,
+        features: tuple[Tensor | None, Tensor | None],
+        display: Display,
+        resume: bool,
+    ) -> Progress:
+        train, data = self.config.train, setup.data
+        use_unpaired = train.objective == "setclip"
+        sampler = PairedUnpairedSampler(
+            data.pairs,
+            data.left_pool,
+            data.right_pool,
+            batch_size=train.batch_size,
+            pairs_per_batch=train.pairs_per_batch,
+            use_unpaired=use_unpaired,
+            seed=train.seed,
+        )
+        loss = self.config.loss.for_objective(train.objective)
+        dataset = StepDataset(
+            sampler,
+            Side(setup.left, data.left, features[0]),
+            Side(setup.right, data.right, features[1]),
+            views=loss.ssl_weight > 0 and loss.clip_weight > 0,
+            micro_batch_size=train.micro_batch_size,
+            rank=fabric.global_rank,
+            world_size=fabric.world_size,
+        )
+        steps = train.steps if train.steps is not None else train.epochs * sampler.epoch_steps
+
+        def validate(current: TwoTower) -> dict[str, float]:
+            if len(data.valid) < 2:
+                return {}
+            vectors = gallery_vectors(
+                current, data.valid, (data.left, data.right), features, precision=train.precision
+            )
+            return validation_scores(*vectors, data.valid, current.names)
+
+        if fabric.world_size > 1:
+            convert_sync_batchnorm(model)
+        display.begin(f"{train.objective}", steps)
+        loop = Loop(
+            fabric,
+            model,
+            Objective(loss),
+            dataset,
+            train,
+            steps=steps,
+            epoch_steps=max(sampler.epoch_steps, -(-steps // 50)),
+            folder=self.folder,
+            scratch=(trained_from_scratch(setup.left), trained_from_scratch(setup.right)),
+            validate=validate,
+            on_step=display.advance,
+        )
+        progress = loop.run(resume=resume)
+        self.losses = progress.losses
+        display.end()
+        return progress
+
+    def _finish(
+        self,
+        model: TwoTower,
+        setup: Setup,
+        features: tuple[Tensor | None, Tensor | None],
+        progress: Progress | None,
+    ) -> Evaluation | None:
+        data, train = setup.data, self.config.train
+        evaluation = None
+        if len(data.test) >= 2:
+            left, right = gallery_vectors(
+                model, data.test, (data.left, data.right), features, precision=train.precision
+            )
+            evaluation = score(left, right, data.test, model.names)
+            plot_embedding(
+                left,
+                right,
+                data.test.labels or [""] * len(data.test),
+                self.folder / "embedding.svg",
+                left_name=model.names[0],
+                right_name=model.names[1],
+            )
+        metrics: dict[str, Any] = dict(evaluation.metrics) if evaluation else {}
+        metrics["objective"] = train.objective
+        metrics["gallery_from"] = "held-out superfamilies (test split)"
+        metrics["sides"] = {side.name: side.describe() for side in (setup.left, setup.right)}
+        if progress is not None:
+            metrics["training"] = {"steps": progress.step, "kept_step": progress.best_step, **progress.last}
+            plot_curves(self.folder / "log.csv", self.folder / "curves.svg")
+        atomic_write(self.folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+        facts = {
+            "objective": train.objective,
+            "seed": train.seed,
+            "split_seed": self.config.data.split_seed,
+            "valid_fraction": self.config.data.valid_fraction,
+            "test_fraction": self.config.data.test_fraction,
+            **data.facts,
+        }
+        card = model_card(
+            names=model.names,
+            objective=train.objective,
+            facts=facts,
+            sides=metrics["sides"],
+            metrics=evaluation.metrics if evaluation else None,
+            loss=self.config.loss.for_objective(train.objective).to_dict()
+            if train.objective != "cca"
+            else {},
+        )
+        model.save(self.folder / "model", facts=facts, card=card)
+        return evaluation
+
+
+def trained_from_scratch(side: Modality[Any]) -> bool:
+    """Whether a tower starts from random weights, and so needs the higher learning rate."""
+    return not bool(side.describe().get("pretrained", False))
+
+
+def make_fabric(config: PretrainConfig) -> Fabric:
+    """Device, precision and processes of a run.
+
+    Raises
+    ------
+    ConfigError
+        If the device does not exist or the batch does not divide over the processes.
+    """
+    train = config.train
+    device = pick_device(train.device)
+    world = train.devices * train.num_nodes
+    if world > 1 and train.batch_size < 2 * world:
+        raise ConfigError(
+            "too small for the number of processes",
+            where="--batch-size",
+            got=str(train.batch_size),
+            expected=f"at least {2 * world}",
+        )
+    bf16 = train.precision == "bf16" or (train.precision == "auto" and device.type == "cuda")
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=UserWarning, module="lightning_fabric")
+    devices: Any = [device.index] if device.index is not None and world == 1 else train.devices
+    return Fabric(
+        accelerator=device.type,
+        devices=devices,
+        num_nodes=train.num_nodes,
+        strategy=DDPStrategy() if world > 1 else "auto",
+        precision="bf16-mixed" if bf16 else "32-true",
+    )

@@ -1,0 +1,95 @@
+"""What a run tells its user: the closing table and the model card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+
+def metrics_table(metrics: Mapping[str, Any], title: str) -> Table:
+    """Retrieval (percent, chance beside it) and k-nearest-neighbour accuracy as a table for the terminal."""
+    retrieval = metrics["retrieval"]
+    n = retrieval["gallery"]
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for column in ("R@1 %", "R@5 %", "R@10 %", "median rank"):
+        table.add_column(column, justify="right")
+    for name, row in retrieval.items():
+        if isinstance(row, Mapping):
+            recalls = [f"{100 * row[f'R@{k}']:.1f}" for k in (1, 5, 10)]
+            table.add_row(name.replace("_", " "), *recalls, f"{row['median_rank']:.1f}")
+    chance = [f"{100 * min(1.0, k / n):.1f}" for k in (1, 5, 10)]
+    table.add_row("chance", *chance, f"{(n + 1) / 2:.1f}", style="dim")
+    return table
+
+
+def metrics_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """The other numbers, one sentence each."""
+    lines = []
+    rank = metrics["retrieval"].get("length_matched_rank")
+    if rank is not None:
+        lines.append(f"length-matched rank {rank:.1f} % (chance 50)")
+    for key, values in metrics.items():
+        if key.startswith("cath_knn") and not key.endswith("chance"):
+            side = key.removeprefix("cath_knn").strip("_") or "structure"
+            parts = [f"{level} {100 * value:.1f}" for level, value in values.items() if value is not None]
+            lines.append(f"nearest neighbour shares the CATH class, {side} side (%): " + ", ".join(parts))
+    return lines
+
+
+def model_card(
+    *,
+    names: tuple[str, str],
+    objective: str,
+    facts: Mapping[str, Any],
+    sides: Mapping[str, Mapping[str, Any]],
+    metrics: Mapping[str, Any] | None,
+    loss: Mapping[str, Any],
+) -> str:
+    """The README.md of a model folder: data, pairs, objective, metrics, weight provenance."""
+    lines = [f"# protclip model: {names[0]} and {names[1]} in one space", ""]
+    lines += [f"Objective `{objective}`.", "", "## Data", ""]
+    lines += [
+        f"- {key.replace('_', ' ')}: {value}"
+        for key, value in facts.items()
+        if not isinstance(value, (list, dict))
+    ]
+    lines += ["", "## Towers", ""]
+    for name, described in sides.items():
+        lines.append(f"- **{name}**")
+        lines += [
+            f"  - {key.replace('_', ' ')}: {value}"
+            for key, value in described.items()
+            if value not in (None, "")
+        ]
+    lines += ["", "## Loss", "", *(f"- {key}: {value}" for key, value in loss.items())]
+    lines += ["", "## Evaluation", ""]
+    if metrics is None:
+        lines.append("No held-out items were left to evaluate on.")
+    else:
+        lines += [f"Held-out classes only, full gallery of {metrics['retrieval']['gallery']} items.", ""]
+        lines += ["| | R@1 % | R@5 % | R@10 % | median rank |", "|---|---|---|---|---|"]
+        n = metrics["retrieval"]["gallery"]
+        for key, row in metrics["retrieval"].items():
+            if isinstance(row, Mapping):
+                recalls = " | ".join(f"{100 * row[f'R@{k}']:.1f}" for k in (1, 5, 10))
+                lines.append(f"| {key.replace('_', ' ')} | {recalls} | {row['median_rank']:.1f} |")
+        chance = " | ".join(f"{100 * min(1.0, k / n):.1f}" for k in (1, 5, 10))
+        lines += [
+            f"| chance | {chance} | {(n + 1) / 2:.1f} |",
+            "",
+            *(f"- {line}" for line in metrics_lines(metrics)),
+        ]
+    lines += [
+        "",
+        "## Use",
+        "",
+        "```python",
+        "import protclip",
+        'model = protclip.load("this folder")',
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
