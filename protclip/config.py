@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 from protclip.errors import ConfigError
 
@@ -410,5 +410,4 @@ def loss_preset(name: str = "default", *, objective: str = "setclip", **override
 released-vit. Did you mean paper?
     """
     check_choice("preset", name, LOSS_PRESETS)
-    values = cast("dict[str, Any]", asdict(_PRESETS[name]))
-    return LossConfig.from_dict({**values, **overrides}).for_objective(objective)
+    return LossConfig.from_dict({**asdict(_PRESETS[name]), **overrides}).for_objective(objective)

@@ -1,0 +1,78 @@
+"""Supervised contrastive loss over the matched rows."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from torch import Tensor
+
+from protclip.config import Negatives, check_choice, check_number
+from protclip.errors import ConfigError
+from protclip.losses.pairwise import as_full, check_rows, connected_zero, in_full_precision, row_logsumexp
+
+
+@in_full_precision
+def clip_loss(
+    u: Tensor,
+    v: Tensor,
+    scale: Tensor | float,
+    n_pairs: int,
+    negatives: Negatives = "paired",
+    *,
+    block_size: int = 0,
+) -> Tensor:
+    """Symmetric InfoNCE of the first `n_pairs` rows.
+
+    Parameters
+    ----------
+    u, v : Tensor
+        [n, d] and [m, d] unit rows; row i < `n_pairs` of u matches row i of v.
+    scale : Tensor or float
+        Inverse temperature, a scalar.
+    n_pairs : int
+        Number of matched rows.  With 0 the loss is an exact zero that is connected to the graph; one
+        pair without other negatives gives zero too.
+    negatives : {"paired", "all"}
+        Compare with the matched rows of the other side or with all of its rows.
+    block_size : int
+        Rows in memory at once; 0 chooses.
+
+    Returns
+    -------
+    Tensor
+        Scalar, averaged over pairs and both directions.
+
+    Raises
+    ------
+    ConfigError
+        The shapes do not fit, `n_pairs` exceeds the rows, or `negatives` is unknown.
+
+    Examples
+    --------
+    >>> import torch
+    >>> rows = torch.eye(3)
+    >>> float(clip_loss(rows, rows, 100.0, 3))
+    0.0
+    >>> float(clip_loss(rows, rows, 0.0, 2)) == float(torch.tensor(2.0).log())
+    True
+    """
+    check_rows(u, v)
+    check_choice("negatives", negatives, get_args(Negatives))
+    check_number("block_size", block_size, integer=True)
+    if not 0 <= n_pairs <= min(len(u), len(v)):
+        raise ConfigError(
+            "number of pairs out of range",
+            where="clip loss",
+            got=str(n_pairs),
+            expected=f"0 to {min(len(u), len(v))}, the rows of the smaller side",
+        )
+    if n_pairs == 0:
+        held = [scale] if isinstance(scale, Tensor) else []
+        return connected_zero(u, v, *held)
+    u, v = as_full(u), as_full(v)
+    u_keys, v_keys = (u, v) if negatives == "all" else (u[:n_pairs], v[:n_pairs])
+    left, right = u[:n_pairs] * scale, v[:n_pairs] * scale
+    matched = (left * v[:n_pairs]).sum(1)
+    to_right = row_logsumexp(left, v_keys, block_size=block_size)
+    to_left = row_logsumexp(right, u_keys, block_size=block_size)
+    return ((to_right + to_left) / 2 - matched).mean()

@@ -1,0 +1,203 @@
+"""The training objective: a dictionary of named, weighted terms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from protclip.config import LossConfig, check_number
+from protclip.distributed import gather_with_grad
+from protclip.errors import ConfigError
+from protclip.losses.clip import clip_loss
+from protclip.losses.mmd import MKMMD
+from protclip.losses.pairwise import connected_zero
+from protclip.losses.sdd import SDD
+from protclip.losses.ssl import NTXent
+
+
+class Views(NamedTuple):
+    """Projected rows of one batch.
+
+    Parameters
+    ----------
+    u, v : Tensor
+        [n, d] and [m, d] unit rows of the two modalities, the matched ones first.
+    u_view, v_view : Tensor or None
+        [n, d] and [m, d] unit rows of the augmented views; None where no term uses them.
+    n_pairs : int
+        Number of matched rows.
+    scale : Tensor or float
+        Inverse temperature of the supervised contrastive term.
+    """
+
+    u: Tensor
+    v: Tensor
+    u_view: Tensor | None = None
+    v_view: Tensor | None = None
+    n_pairs: int = 0
+    scale: Tensor | float = 1.0
+
+
+class Term(NamedTuple):
+    """One named loss: its weight in the total and the function of the batch."""
+
+    weight: float
+    loss: Callable[[Views], Tensor]
+
+
+def gather_views(views: Views) -> Views:
+    """The batch of all processes, matched rows first, with gradients; the same batch in one process.
+
+    Processes may hold different numbers of rows and pairs.
+
+    Examples
+    --------
+    >>> rows = torch.eye(3)
+    >>> gather_views(Views(rows, rows, n_pairs=2)).n_pairs
+    2
+    """
+
+    def whole(rows: Tensor) -> Tensor:
+        return torch.cat([gather_with_grad(rows[: views.n_pairs]), gather_with_grad(rows[views.n_pairs :])])
+
+    return Views(
+        u=whole(views.u),
+        v=whole(views.v),
+        u_view=None if views.u_view is None else whole(views.u_view),
+        v_view=None if views.v_view is None else whole(views.v_view),
+        n_pairs=len(gather_with_grad(views.u.detach()[: views.n_pairs])),
+        scale=views.scale,
+    )
+
+
+class Objective(nn.Module):
+    """Weighted sum of the losses that the configuration names.
+
+    ``forward`` returns every computed term unweighted under its own name (``clip``, ``mmd``, ``sdd``,
+    ``ssl_left``, ``ssl_right``) and the weighted total under ``loss``.  Terms of weight 0 are neither
+    computed nor returned.  It gathers nothing: pass the rows of all processes, see
+    :func:`gather_views`.
+
+    Parameters
+    ----------
+    config : LossConfig
+        Weights and switches.
+    extra : mapping of str to Term, optional
+        Further named terms; names must be new.
+
+    Raises
+    ------
+    ConfigError
+        No term is left, or an extra term's name is taken.
+
+    Examples
+    --------
+    >>> from protclip.config import loss_preset
+    >>> rows = torch.eye(4)
+    >>> objective = Objective(loss_preset("default", ssl_weight=0.0))
+    >>> sorted(objective(Views(rows, rows, n_pairs=2, scale=10.0)))
+    ['clip', 'loss', 'mmd', 'sdd']
+    """
+
+    def __init__(self, config: LossConfig, extra: Mapping[str, Term] | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.mmd: MKMMD | None = None
+        if config.mmd_weight:
+            self.mmd = MKMMD(
+                bandwidths=config.mmd_bandwidths,
+                bandwidth_mode=config.mmd_bandwidth_mode,
+                degrees=config.mmd_degrees,
+                slope=config.mmd_slope,
+                offset=config.mmd_offset,
+                weights=config.mmd_weights,
+                estimator=config.mmd_estimator,
+                block_size=config.block_size,
+            )
+        self.sdd = SDD(
+            relative_distance=config.sdd_relative_distance,
+            divergence=config.sdd_divergence,
+            self_term=config.sdd_self_term,
+            reduce=config.sdd_reduce,
+            bandwidth=config.sdd_bandwidth,
+            constant=config.sdd_constant,
+            min_variance=config.sdd_min_variance,
+            rescale=config.sdd_rescale,
+            rescale_max=config.sdd_rescale_max,
+            block_size=config.block_size,
+        )
+        self.ssl = NTXent(config.ssl_temperature, block_size=config.block_size)
+        contrastive = config.clip_weight * config.ssl_weight
+        terms = {
+            "clip": Term(config.clip_weight, self._clip),
+            "mmd": Term(config.mmd_weight, self._mmd),
+            "sdd": Term(config.sdd_weight, self._sdd),
+            "ssl_left": Term(contrastive, self._ssl_left),
+            "ssl_right": Term(contrastive, self._ssl_right),
+        }
+        for name, term in (extra or {}).items():
+            if name in terms or name == "loss":
+                raise ConfigError(
+                    "name is taken", where="objective", got=name, expected="a new name for the term"
+                )
+            check_number(f"weight of {name}", term.weight)
+            terms[name] = term
+        self.terms = {name: term for name, term in terms.items() if term.weight}
+        if not self.terms:
+            raise ConfigError(
+                "every term of the objective has weight 0",
+                where="objective",
+                expected="at least one of " + ", ".join(terms),
+            )
+
+    def forward(self, views: Views) -> dict[str, Tensor]:
+        """Losses of one batch.
+
+        Raises
+        ------
+        ConfigError
+            The rows do not fit together, or a self-supervised term lacks its augmented views.
+        """
+        losses = {name: term.loss(views) for name, term in self.terms.items()}
+        total = torch.stack([self.terms[name].weight * loss for name, loss in losses.items()]).sum()
+        return {"loss": total, **losses}
+
+    def _clip(self, views: Views) -> Tensor:
+        return clip_loss(
+            views.u,
+            views.v,
+            views.scale,
+            views.n_pairs,
+            self.config.negatives,
+            block_size=self.config.block_size,
+        )
+
+    def _mmd(self, views: Views) -> Tensor:
+        if self.mmd is None:
+            return connected_zero(views.u, views.v)
+        value: Tensor = self.mmd(views.u, views.v)
+        return value
+
+    def _sdd(self, views: Views) -> Tensor:
+        value: Tensor = self.sdd(views.u, views.v)
+        return value
+
+    def _ssl_left(self, views: Views) -> Tensor:
+        return self._ssl(views.u, views.u_view, "u_view")
+
+    def _ssl_right(self, views: Views) -> Tensor:
+        return self._ssl(views.v, views.v_view, "v_view")
+
+    def _ssl(self, rows: Tensor, augmented: Tensor | None, name: str) -> Tensor:
+        if augmented is None:
+            raise ConfigError(
+                "the self-supervised terms need augmented views",
+                where=name,
+                got="None",
+                hint="Pass the views or set ssl_weight to 0.",
+            )
+        value: Tensor = self.ssl(rows, augmented)
+        return value
