@@ -22,6 +22,10 @@ UNKNOWN_GAP = 64
 true gap is unknown: wider than the sequence window of any published encoder."""
 
 
+LARGEST_GAP = 10_000
+"""Longest step in :attr:`Protein.position`: damaged numbers must not overflow it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Protein:
     """One protein chain or domain of L residues.
@@ -96,7 +100,9 @@ class Protein:
         n = len(sequence)
         coords = np.full((n, 4, 3), np.nan, np.float32)
         if ca.shape != (n, 3):
-            raise StructureError("ca does not fit the sequence", where=id, got=str(ca.shape), expected=f"({n}, 3)")
+            raise StructureError(
+                "ca does not fit the sequence", where=id, got=str(ca.shape), expected=f"({n}, 3)"
+            )
         coords[:, 1] = ca
         number = np.arange(1, n + 1) if residue_number is None else residue_number
         codes = np.zeros(n, "S1") if insertion_code is None else insertion_code
@@ -134,7 +140,7 @@ class Protein:
         bonded = distance <= BOND_LENGTH_LIMIT
         # An insertion code changes without the number; a backward jump tells nothing about the gap.
         step = np.where(step == 0, 1, np.where(step < 0, UNKNOWN_GAP, step))
-        step = np.where(bonded, 1, step)
+        step = np.where(bonded, 1, np.minimum(step, LARGEST_GAP))
         return np.concatenate([[0], np.cumsum(step)]).astype(np.int32)
 
     @property
@@ -144,9 +150,9 @@ class Protein:
         Where a C-alpha is missing the numbering decides.
         """
         with np.errstate(invalid="ignore"):
-            distance = np.linalg.norm(np.diff(self.ca, axis=0), axis=-1)
-        known = np.isfinite(distance)
-        return np.where(known, distance > BOND_LENGTH_LIMIT, np.diff(self.position) > 1)
+            distance = np.asarray(np.linalg.norm(np.diff(self.ca, axis=0), axis=-1))
+        by_number = np.diff(self.position) > 1
+        return np.where(np.isfinite(distance), distance > BOND_LENGTH_LIMIT, by_number)
 
     def select(self, keep: NDArray[np.bool_] | NDArray[np.integer]) -> Protein:
         """Residues picked by a mask [L] or by indices, with their numbers."""
