@@ -19,9 +19,10 @@ from protclip.errors import ConfigError, DataError, ProtclipError
 from protclip.modalities.base import Modality
 from protclip.modalities.pairs import AlignmentData, Gallery, ListItems, Setup
 from protclip.modalities.sequence import SequenceModality
-from protclip.modalities.structure import StructureModality, structure_config
+from protclip.modalities.structure import StructureModality
 from protclip.modalities.vectors import VectorsModality
 from protclip.options import DataConfig, ModelConfig
+from protclip.structure.encoder import CDConvConfig
 
 Indices = NDArray[np.int64]
 Say = Callable[[str], None]
@@ -107,7 +108,7 @@ def setup(
     notices: list[str] = []
     rows = np.arange(len(corpus))
     left = StructureModality(
-        structure_config(model.structure_size, model.structure_input), min_plddt=data.min_plddt
+        CDConvConfig.sized(model.structure_size, input=model.structure_input), min_plddt=data.min_plddt
     )
     right: Modality[Any]
     vectors = VectorFile.open(data.vectors) if data.vectors else None

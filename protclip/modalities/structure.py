@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from torch import Tensor
 
-from protclip.errors import ConfigError, ProtclipError, StructureError
+from protclip.errors import ProtclipError, StructureError
 from protclip.modalities.base import Batch, Encoder, Modality
 from protclip.structure import Protein, read_chains
 from protclip.structure.augment import augment_structure
@@ -36,7 +35,7 @@ class StructureModality(Modality[Protein]):
 
     Examples
     --------
-    >>> side = StructureModality(CDConvConfig.size("tiny"))
+    >>> side = StructureModality(CDConvConfig.sized("tiny"))
     >>> protein = Protein.from_ca("demo", "GAV", np.eye(3) * 3.8)
     >>> side.encoder.eval()(side.collate([protein, protein])).shape[0]
     2
@@ -70,12 +69,11 @@ class StructureModality(Modality[Protein]):
     def from_config(cls, config: Mapping[str, Any]) -> StructureModality:
         """Rebuild from :meth:`config`."""
         options = dict(config)
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in options.pop("cdconv").items()}
-        return cls(CDConvConfig(**values), **options)
+        return cls(CDConvConfig.from_dict(options.pop("cdconv")), **options)
 
     def collate(self, items: Sequence[Protein]) -> Batch:
         """Packed residue graphs with their neighbour lists."""
-        return cast(Batch, collate_structures(items, config=self.cdconv))
+        return cast(Batch, collate_structures(items, radii=self.cdconv.radii, window=self.cdconv.window))
 
     def augment(self, item: Protein, rng: np.random.Generator) -> Protein:
         """Coordinate noise, residue dropout and contiguous cropping."""
@@ -168,16 +166,3 @@ def is_structure_file(path: Path) -> bool:
     suffix = Path(name).suffix
     return suffix in STRUCTURE_SUFFIXES or (suffix == "" and len(name) == 7)
 
-
-def structure_config(size: str, input: str) -> CDConvConfig:
-    """A named size of the encoder with the given input.
-
-    Raises
-    ------
-    ConfigError
-        If the size or the input is unknown.
-    """
-    try:
-        return dataclasses.replace(CDConvConfig.size(size), input=input)  # type: ignore[arg-type]
-    except (KeyError, ValueError) as error:
-        raise ConfigError(str(error), where="--structure-size / --structure-input") from error

@@ -19,9 +19,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from protclip.distributed import gather_with_grad
 from protclip.errors import ProtclipError
-from protclip.losses import Objective, Views
+from protclip.losses import Objective, Views, gather_views
 from protclip.model import Inputs, TwoTower
 from protclip.options import TrainConfig
 from protclip.training.checkpoint import load_state, load_trainable_state, save_state, trainable_state
@@ -224,20 +223,16 @@ class Loop:
 
     def _losses(self, vectors: dict[str, Tensor], n_pairs: int, scale: Tensor) -> dict[str, Tensor]:
         """Losses over the rows of all processes, matched rows first."""
-        whole = {
-            key: torch.cat([gather_with_grad(v[:n_pairs]), gather_with_grad(v[n_pairs:])])
-            for key, v in vectors.items()
-        }
-        total_pairs = len(gather_with_grad(vectors["left"][:n_pairs].detach()))
         views = Views(
-            u=whole["left"],
-            v=whole["right"],
-            u_view=whole.get("left_view"),
-            v_view=whole.get("right_view"),
-            n_pairs=total_pairs,
+            u=vectors["left"],
+            v=vectors["right"],
+            u_view=vectors.get("left_view"),
+            v_view=vectors.get("right_view"),
+            n_pairs=n_pairs,
             scale=scale,
         )
-        return self.objective(views)
+        losses: dict[str, Tensor] = self.objective(gather_views(views))
+        return losses
 
     def _move(self, batch: Any) -> Any:
         return batch.to(self.fabric.device, non_blocking=True)
