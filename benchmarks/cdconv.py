@@ -249,7 +249,7 @@ def main() -> None:
     print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     step = rows[-1][1]["ours"]
     print(
-        f"graph building, all levels: {1e3 * graph:.1f} ms, {100 * graph / step:.2f} % of the network's step\n"
+        f"graph building, all levels: {1e3 * graph:.1f} ms, {100 * graph / step:.2f} % of the network step\n"
     )
     convs = {form: sum(times[form] for part, times, _ in rows if part != "network") for form in FORMS}
     peak = {form: max(memory[form] for part, _, memory in rows if part != "network") for form in FORMS[:2]}

@@ -6,20 +6,39 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from protclip.structure.augment import augment_structure
     from protclip.structure.chopping import Segment, parse_chopping
+    from protclip.structure.encoder import CDConvConfig, CDConvEncoder
+    from protclip.structure.graph import StructureBatch, collate_structures
     from protclip.structure.protein import Protein
     from protclip.structure.read import read_chains, read_structure
 
 # Name -> module, imported on first use: readers need no torch, encoders no gemmi.
 _EXPORTS = {
+    "CDConvConfig": "encoder",
+    "CDConvEncoder": "encoder",
     "Protein": "protein",
     "Segment": "chopping",
+    "StructureBatch": "graph",
+    "augment_structure": "augment",
+    "collate_structures": "graph",
     "parse_chopping": "chopping",
     "read_chains": "read",
     "read_structure": "read",
 }
 
-__all__ = ["Protein", "Segment", "parse_chopping", "read_chains", "read_structure"]
+__all__ = [
+    "CDConvConfig",
+    "CDConvEncoder",
+    "Protein",
+    "Segment",
+    "StructureBatch",
+    "augment_structure",
+    "collate_structures",
+    "parse_chopping",
+    "read_chains",
+    "read_structure",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,8 +13,8 @@ equal numbers of neighbours.  Nothing of the size edges x K x C ever exists; the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -135,9 +135,8 @@ class CDConv(nn.Module):
             weight = torch.cat([self.kernel_weight, self.kernel_bias[:, None]], 1)
             kernel = torch.bmm(features, weight.index_select(0, neighbours.offset))
             kernel = F.leaky_relu(kernel, KERNEL_SLOPE, inplace=True).flatten(0, 1)
-            result = _Convolve.apply(x.to(dtype), kernel.to(dtype), self.weight.to(dtype), neighbours)
-        assert isinstance(result, Tensor)
-        return result
+            convolve = cast(Callable[..., Tensor], _Convolve.apply)
+            return convolve(x.to(dtype), kernel.to(dtype), self.weight.to(dtype), neighbours)
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}, kernel_channels={self.kernel_channels}"

@@ -281,7 +281,7 @@ class CDConvEncoder(nn.Module):
             [x.index_select(0, lv.node_of_residue) for x, lv in zip(stages, batch.levels, strict=True)], 1
         )
         whole = rows.new_zeros(sum(batch.lengths), rows.shape[1])
-        return list(whole.index_copy(0, batch.residue_row.long(), rows).split(batch.lengths))
+        return list(torch.split(whole.index_copy(0, batch.residue_row.long(), rows), list(batch.lengths)))
 
     def _stage_features(self, batch: StructureBatch) -> list[Tensor]:
         """Node features after each stage."""

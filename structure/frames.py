@@ -69,7 +69,8 @@ def residue_frames(xyz: Tensor, position: Tensor, graph: Tensor) -> Tensor:
     n = unit(torch.linalg.cross(before, after), FLATTEST)
     inner = torch.stack([b, n, unit(torch.linalg.cross(b, n), FLATTEST)], 1)
     frame = torch.cat([inner.new_zeros(1, 3, 3), inner, inner.new_zeros(1, 3, 3)])
-    return frame[_frame_owner(position, graph)] * _has_frame(graph)[:, None, None].to(xyz.dtype)
+    owned: Tensor = frame[_frame_owner(position, graph)]
+    return owned * _has_frame(graph)[:, None, None].to(xyz.dtype)
 
 
 def _links(same: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,8 +125,8 @@ def pair_geometry(
     -------
     float tensor [E, 8]
     """
-    frame_i = frame.flatten(1).index_select(0, target).unflatten(1, (3, 3))
-    frame_j = frame.flatten(1).index_select(0, source).unflatten(1, (3, 3))
+    frame_i = frame.flatten(1).index_select(0, target).view(-1, 3, 3)
+    frame_j = frame.flatten(1).index_select(0, source).view(-1, 3, 3)
     difference = xyz.index_select(0, source) - xyz.index_select(0, target)
     square = difference.square().sum(-1, keepdim=True)
     scale = square.clamp_min(CLOSEST * CLOSEST).rsqrt()
