@@ -1,0 +1,96 @@
+"""HDF5 files that are opened late, once per process, and travel to workers by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from protclip.errors import DataError
+
+if TYPE_CHECKING:
+    import h5py
+
+Self = TypeVar("Self", bound="LazyH5")
+
+DAMAGE = (
+    OSError,
+    RuntimeError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    MemoryError,
+)
+"""What h5py raises on damaged bytes, by where the damage sits."""
+
+
+class LazyH5:
+    """Read-only HDF5 file that any number of processes can read at once.
+
+    The handle is opened at the first read and again in every forked or spawned process; pickling
+    carries the path alone. No lock is taken: files are replaced, never changed in place.
+    """
+
+    what = "HDF5 file"
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._file: h5py.File | None = None
+        self._pid = -1
+
+    @property
+    def file(self) -> h5py.File:
+        """The open handle of this process."""
+        if self._file is None or self._pid != os.getpid():
+            import h5py  # lazy: not needed to show a help text
+
+            if not self.path.is_file():
+                raise DataError(f"no such {self.what}", where=str(self.path), hint=self._missing_hint())
+            try:
+                self._file = h5py.File(self.path, "r", locking=False)
+            except OSError as error:
+                raise DataError(
+                    f"not a readable {self.what}: it is cut off, damaged or of another kind",
+                    where=str(self.path),
+                    got=str(error).split("(")[-1].rstrip(")") or "an unreadable file",
+                    expected="an HDF5 file",
+                    hint="Write or copy it again",
+                ) from None
+            self._pid = os.getpid()
+        return self._file
+
+    def _missing_hint(self) -> str | None:
+        return None
+
+    @contextmanager
+    def _damage(self) -> Iterator[None]:
+        """Turn whatever h5py and numpy raise on damaged content into a DataError."""
+        try:
+            yield
+        except DAMAGE as error:
+            raise DataError(
+                f"the {self.what} is damaged",
+                where=str(self.path),
+                got=str(error).strip("'\"")[:200],
+                hint="Write or copy it again",
+            ) from error
+
+    def close(self) -> None:
+        """Close the handle of this process; the next read opens it again."""
+        if self._file is not None and self._pid == os.getpid():
+            self._file.close()
+        self._file = None
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None, "_pid": -1}

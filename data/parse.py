@@ -1,0 +1,196 @@
+"""Parsing chunks of structure files into shards, in this process or in workers."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import multiprocessing
+import os
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from protclip.data.cath import CathFolder
+from protclip.data.layout import FORMAT_VERSION
+from protclip.data.writer import CorpusWriter
+from protclip.errors import DataError, ProtclipError
+
+if TYPE_CHECKING:
+    from protclip.structure.protein import Protein
+
+
+UNEXPECTED = "unexpected"
+"""Begins the reason of a failure that is no ProtclipError; such work is done again on the next run."""
+
+
+class Item(NamedTuple):
+    """One domain to read: file, and what to cut out of it (empty chopping: all of it)."""
+
+    id: str
+    path: str
+    chain: str | None
+    chopping: str
+
+
+class Failure(NamedTuple):
+    """One file that gave no protein."""
+
+    id: str
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class ReadSettings:
+    """How structures are read; part of the key under which finished work is kept."""
+
+    altloc: Literal["occupancy", "first"] = "occupancy"
+    min_plddt: float | None = None
+
+
+Work = tuple[list[Item], Path]
+
+
+def make_items(folder: CathFolder) -> list[Item]:
+    """The domains of a folder, in the order of the corpus (by id)."""
+    items = []
+    for id, path in folder.files.items():
+        cut = folder.cuts.get(id)
+        items.append(Item(id, str(path), cut.chain, cut.chopping) if cut else Item(id, str(path), None, ""))
+    return items
+
+
+def stamp(items: list[Item], settings: ReadSettings) -> str:
+    """A digest that changes with the files (name, size, time), the settings and the reader."""
+    digest = hashlib.sha256(f"{FORMAT_VERSION} {reader_version()} {asdict(settings)}".encode())
+    for item in items:
+        try:
+            facts = Path(item.path).stat()
+            state = (facts.st_size, facts.st_mtime_ns)
+        except OSError:
+            state = (0, 0)
+        digest.update(repr((Path(item.path).name, *item[::2], item.chopping, *state)).encode())
+    return digest.hexdigest()
+
+
+@functools.cache
+def reader_version() -> str:
+    """Digest of the code that reads structures (and not of the encoders beside it), and gemmi's version."""
+    import protclip.structure.protein as protein
+
+    folder = Path(protein.__file__).parent
+    digest = hashlib.sha256(version("gemmi").encode() + Path(__file__).read_bytes())
+    seen, queue = set(), ["read"]
+    while queue:
+        name = queue.pop()
+        if name not in seen:
+            seen.add(name)
+            code = (folder / f"{name}.py").read_bytes()
+            digest.update(code)
+            queue += [
+                found.decode()
+                for found in re.findall(rb"^ *from protclip\.structure\.(\w+) import", code, re.M)
+            ]
+    return digest.hexdigest()[:16]
+
+
+def read_item(item: Item, settings: ReadSettings) -> Protein:
+    """Read one domain.
+
+    Raises
+    ------
+    ProtclipError
+        If the file gives no protein.
+    """
+    from protclip.structure.read import read_structure  # lazy: gemmi stands behind it
+
+    return read_structure(
+        item.path,
+        chain=item.chain,
+        segments=item.chopping or None,
+        altloc=settings.altloc,
+        min_plddt=settings.min_plddt,
+        id=item.id,
+    )
+
+
+def parse_chunk(items: list[Item], settings: ReadSettings, shard: Path) -> int:
+    """Read `items` and write a shard: a small corpus with the failures in its provenance."""
+    failures: list[Failure] = []
+    with CorpusWriter(shard) as writer:
+        for item in items:
+            try:
+                protein = read_item(item, settings)
+            except ProtclipError as error:
+                failures.append(Failure(item.id, item.path, str(error)))
+                continue
+            except Exception as error:  # one nasty file must not cost the other half million
+                failures.append(Failure(item.id, item.path, f"{UNEXPECTED} {type(error).__name__}: {error}"))
+                continue
+            try:
+                writer.add(protein)
+            except DataError as error:
+                failures.append(Failure(item.id, item.path, str(error)))
+        writer.provenance["failures"] = failures
+    return len(items)
+
+
+def run_chunks(todo: list[Work], settings: ReadSettings, workers: int) -> Iterator[int]:
+    """Parse chunks, giving the number of files of each as it is finished.
+
+    Raises
+    ------
+    DataError
+        If a worker process dies.
+    """
+    if workers <= 1:
+        for items, shard in todo:
+            yield parse_chunk(items, settings, shard)
+        return
+    # Spawned workers start clean: no threads, locks or HDF5 handles of this process.
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
+    try:
+        queue = iter(todo)
+        running: set[Future[int]] = set()
+        while True:
+            # A bounded number in flight, so that a list of a million files is not queued at once.
+            for items, shard in itertools.islice(queue, 2 * workers - len(running)):
+                running.add(pool.submit(parse_chunk, items, settings, shard))
+            if not running:
+                break
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+    except BrokenProcessPool:
+        raise DataError(
+            "a worker process died (killed, out of memory, or a script without its main guard)",
+            where="building the corpus",
+            hint="Finished work is kept: run it again, with --workers 1 to see where it ends; "
+            'in a script put the call under `if __name__ == "__main__":`',
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Ctrl-C is the parent's business, and a worker must not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def follow() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=follow, daemon=True).start()
