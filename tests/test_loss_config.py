@@ -1,0 +1,100 @@
+"""The options of the objective."""
+
+import dataclasses
+import math
+import subprocess
+import sys
+
+import pytest
+
+from protclip.config import LOSS_PRESETS, SDD_CONSTANT, LossConfig, check_number, loss_preset
+from protclip.errors import ConfigError
+
+
+@pytest.mark.parametrize("preset", LOSS_PRESETS)
+def test_plain_values_round_trip(preset):
+    config = loss_preset(preset)
+    values = config.to_dict()
+    assert LossConfig.from_dict(values) == config
+    assert all(isinstance(value, (bool, int, float, str, list)) for value in values.values())
+
+
+def test_every_field_is_documented():
+    documentation = LossConfig.__doc__
+    for field in dataclasses.fields(LossConfig):
+        assert field.name in documentation, field.name
+
+
+def test_released_values():
+    released = loss_preset("released")
+    assert (released.mmd_weight, released.sdd_weight, released.clip_weight, released.ssl_weight) == (
+        0.2,
+        0.7,
+        1.0,
+        0.15,
+    )
+    assert (released.mmd_bandwidths, released.mmd_degrees, released.mmd_estimator) == ((1.0,), (), "biased")
+    assert (released.temperature, released.learn_temperature, released.negatives) == (0.05, False, "all")
+    assert (released.sdd_reduce, released.sdd_self_term, released.sdd_rescale) == ("sum", True, True)
+    assert released.sdd_constant == pytest.approx(0.11937, abs=5e-6)
+    assert pytest.approx(3 / 16 / (2 * math.pi / 4)) == SDD_CONSTANT
+    vit = loss_preset("released-vit")
+    assert (vit.mmd_weight, vit.sdd_weight, vit.clip_weight, vit.ssl_weight) == (0.1, 0.6, 1.0, 0.1)
+
+
+def test_paper_differs_from_released_where_the_publication_does():
+    paper, released = loss_preset("paper").to_dict(), loss_preset("released").to_dict()
+    differing = {key for key in paper if paper[key] != released[key]}
+    assert differing == {"temperature", "learn_temperature", "negatives", "mmd_degrees", "sdd_rescale"}
+
+
+@pytest.mark.parametrize("objective", ["clip", "clip-all"])
+def test_contrastive_objectives_have_one_term(objective):
+    config = loss_preset("default", objective=objective, mmd_weight=5.0)
+    assert (config.mmd_weight, config.sdd_weight, config.ssl_weight) == (0.0, 0.0, 0.0)
+    assert config.clip_weight == 1.0
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"mmd_wieght": 1.0}, "loss option: unknown choice; got 'mmd_wieght'.*Did you mean mmd_weight?"),
+        ({"mmd_weight": "much"}, "mmd_weight: not a usable value; got 'much', expected a number >= 0"),
+        ({"mmd_weight": True}, "mmd_weight: not a usable value; got True"),
+        ({"sdd_weight": math.nan}, "sdd_weight: not a usable value; got nan"),
+        ({"sdd_weight": math.inf}, "sdd_weight"),
+        ({"clip_weight": -0.1}, "clip_weight"),
+        ({"temperature": 0}, "temperature: not a usable value; got 0, expected a number > 0"),
+        ({"temperature": 0.001}, "temperature: lower than the limit.*expected >= 1 / max_scale = 0.01"),
+        ({"block_size": 1.0}, "block_size: not a usable value; got 1.0, expected a whole number >= 0"),
+        ({"learn_temperature": "yes"}, "learn_temperature: not a switch"),
+        ({"negatives": "hard"}, "negatives: unknown choice"),
+        ({"mmd_bandwidths": "1"}, "mmd_bandwidths: not a list of numbers"),
+        ({"mmd_bandwidths": [], "mmd_degrees": []}, "no kernel is left"),
+    ],
+)
+def test_errors(values, message):
+    with pytest.raises(ConfigError, match=message):
+        LossConfig.from_dict(values)
+
+
+def test_unknown_names():
+    with pytest.raises(ConfigError, match="preset: unknown choice; got 'best'"):
+        loss_preset("best")
+    with pytest.raises(
+        ConfigError, match=r"objective: unknown choice; got 'clip_all'.*Did you mean clip-all?"
+    ):
+        loss_preset("default", objective="clip_all")
+    with pytest.raises(ConfigError, match="x: not a usable value; got 3, expected a number >= 0 and <= 2"):
+        check_number("x", 3, high=2)
+
+
+def test_lists_become_tuples():
+    config = LossConfig(mmd_bandwidths=[1, 2], mmd_degrees=[3])
+    assert config.mmd_bandwidths == (1, 2)
+    assert hash(config) == hash(LossConfig(mmd_bandwidths=(1, 2), mmd_degrees=(3,)))
+
+
+def test_options_need_no_torch():
+    code = "import sys, protclip.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
