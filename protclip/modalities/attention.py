@@ -78,7 +78,11 @@ def attend(query: Tensor, key: Tensor, value: Tensor, packing: Packing) -> Tenso
     """
     if not query.is_cuda:
         return attend_in_runs(query, key, value, packing)
-    if query.dtype in (torch.float16, torch.bfloat16) and query.shape[-1] % 8 == 0 and (kernel := _varlen_kernel()):
+    if (
+        query.dtype in (torch.float16, torch.bfloat16)
+        and query.shape[-1] % 8 == 0
+        and (kernel := _varlen_kernel())
+    ):
         return attend_varlen(query, key, value, packing, kernel)
     return attend_padded(query, key, value, packing)
 
@@ -89,7 +93,7 @@ def attend_in_runs(query: Tensor, key: Tensor, value: Tensor, packing: Packing) 
     sizes = [length * count for length, count in runs]
     out = []
     # Tensor.split, not slicing: its backward is one concatenation instead of a zero-filled copy per run.
-    parts = zip(query.split(sizes), key.split(sizes), value.split(sizes), strict=True)
+    parts = zip(*(torch.split(x, sizes) for x in (query, key, value)), strict=True)
     for (length, count), qkv in zip(runs, parts, strict=True):
         q, k, v = (x.unflatten(0, (count, length)).transpose(1, 2) for x in qkv)
         out.append(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1))

@@ -56,14 +56,17 @@ class Modality(ABC, Generic[Item]):
     frozen : bool
         True where the encoder is not trained: its features are then computed once, cached, and the
         projection head is trained on them, with feature dropout as the augmented view.
+    pretrained : bool
+        True where the encoder starts from pretrained weights, which want a lower learning rate.
     budget : int
         Largest summed :meth:`cost` of an inference batch (padded to its largest item).
     """
 
-    name: ClassVar[str]
+    name: str
     budget: ClassVar[int] = 256
     encoder: Encoder
     frozen: bool = False
+    pretrained: bool = False
 
     @abstractmethod
     def config(self) -> dict[str, Any]:

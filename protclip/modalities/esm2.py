@@ -111,9 +111,9 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block."""
 
-    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.dropout = dropout
+        self.dropout = 0.0
         self.self_attn = Attention(width, heads)
         self.self_attn_layer_norm = nn.LayerNorm(width)
         self.fc1 = nn.Linear(width, 4 * width)
@@ -153,16 +153,13 @@ class ESM2(nn.Module):
 
     def __init__(self, shape: ESM2Shape, *, dropout: float = 0.0, checkpointing: bool = False) -> None:
         super().__init__()
-        if not 0 <= dropout < 1:
-            raise ConfigError("out of range", where="dropout", got=str(dropout), expected="0 to 1")
         self.shape = shape
-        self.dropout = dropout
-        self.checkpointing = checkpointing
         self.embed_tokens = nn.Embedding(len(TOKENS), shape.width, padding_idx=PAD)
-        self.layers = nn.ModuleList(Block(shape.width, shape.heads, dropout) for _ in range(shape.layers))
+        self.layers = nn.ModuleList(Block(shape.width, shape.heads) for _ in range(shape.layers))
         self.emb_layer_norm_after = nn.LayerNorm(shape.width)
         # Kept with the weights: published files carry their own, which may be rounded to half precision.
         self.register_buffer("inv_freq", rotary_frequencies(shape.width // shape.heads))
+        self.set_training(dropout=dropout, checkpointing=checkpointing)
 
     def forward(self, tokens: Tensor, packing: Packing) -> Tensor:
         """Final, layer-normed representations.
@@ -206,12 +203,21 @@ class ESM2(nn.Module):
         angle = packing.position[:, None].float() * self.inv_freq
         return angle.cos()[:, None].to(dtype), angle.sin()[:, None].to(dtype)
 
+    def set_training(self, *, dropout: float, checkpointing: bool) -> None:
+        """Change what holds in training only: dropout and recomputation."""
+        if not 0 <= dropout < 1:
+            raise ConfigError("out of range", where="dropout", got=str(dropout), expected="0 to 1")
+        self.dropout, self.checkpointing = dropout, checkpointing
+        for module in self.modules():
+            if isinstance(module, Block):
+                module.dropout = dropout
+
     @torch.no_grad()
     def reset(self, generator: torch.Generator) -> ESM2:
         """Draw fresh weights from ``generator`` (on the CPU): the initialisation of ESM-2's layers."""
         for name, value in self.named_parameters():
             if name == "embed_tokens.weight":
-                # Unit rows would drown the blocks' first outputs; BERT's 0.02 would be all but erased by them.
+                # Rows of length one, of the size of what the first blocks add to them.
                 value.normal_(std=self.shape.width**-0.5, generator=generator)
                 value[PAD] = 0
             elif value.ndim == 2:
@@ -236,14 +242,14 @@ def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
 
 
-def empty_esm2(shape: ESM2Shape, *, dropout: float = 0.0, checkpointing: bool = False) -> ESM2:
+def empty_esm2(shape: ESM2Shape) -> ESM2:
     """The network with memory but without values, for weights that are about to be loaded."""
     with torch.device("meta"):
-        net = ESM2(shape, dropout=dropout, checkpointing=checkpointing)
+        net = ESM2(shape)
     return net.to_empty(device="cpu")
 
 
-def random_esm2(shape: ESM2Shape, seed: int = 0, *, dropout: float = 0.0, checkpointing: bool = False) -> ESM2:
+def random_esm2(shape: ESM2Shape, seed: int = 0) -> ESM2:
     """The network with fresh weights; the same seed gives the same weights.
 
     Examples
@@ -252,5 +258,4 @@ def random_esm2(shape: ESM2Shape, seed: int = 0, *, dropout: float = 0.0, checkp
     >>> torch.equal(a.layers[0].fc1.weight, b.layers[0].fc1.weight)
     True
     """
-    net = empty_esm2(shape, dropout=dropout, checkpointing=checkpointing)
-    return net.reset(torch.Generator().manual_seed(seed))
+    return empty_esm2(shape).reset(torch.Generator().manual_seed(seed))

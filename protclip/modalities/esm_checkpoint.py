@@ -77,7 +77,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         shape, found = _read_file(path)
     else:
         raise WeightsError(
-            "no such weights", where=str(path), expected="a fair-esm .pt file or a Hugging Face folder of an ESM-2 model"
+            "no such weights",
+            where=str(path),
+            expected="a fair-esm .pt file or a Hugging Face folder of an ESM-2 model",
         )
     return Checkpoint(shape, _checked(found, shape, path))
 
@@ -115,7 +117,9 @@ def _read_file(path: Path) -> tuple[ESM2Shape, dict[str, Tensor]]:
         ) from error
     if not isinstance(data, Mapping) or not isinstance(data.get("model"), Mapping):
         keys = ", ".join(map(str, list(data)[:4])) if isinstance(data, Mapping) else type(data).__name__
-        raise WeightsError("not an ESM-2 checkpoint", where=str(path), got=keys, expected="entries model and cfg")
+        raise WeightsError(
+            "not an ESM-2 checkpoint", where=str(path), got=keys, expected="entries model and cfg"
+        )
     cfg = data.get("cfg")
     settings = cfg.get("model") if isinstance(cfg, Mapping) else getattr(cfg, "model", None)
     if settings is None:
@@ -144,8 +148,14 @@ def _read_folder(path: Path) -> tuple[ESM2Shape, dict[str, Tensor]]:
     except Exception as error:  # missing, not JSON, not safetensors
         raise WeightsError("cannot read the folder of weights", where=str(path), got=str(error)) from error
     kind = config.get("model_type") if isinstance(config, Mapping) else None
-    if kind != "esm" or config.get("position_embedding_type") != "rotary" or config.get("emb_layer_norm_before"):
-        raise WeightsError("the folder holds another model", where=str(path), got=f"model_type {kind}", expected="ESM-2")
+    if (
+        kind != "esm"
+        or config.get("position_embedding_type") != "rotary"
+        or config.get("emb_layer_norm_before")
+    ):
+        raise WeightsError(
+            "the folder holds another model", where=str(path), got=f"model_type {kind}", expected="ESM-2"
+        )
     if not files:
         raise WeightsError("no weights in the folder", where=str(path), expected="model.safetensors")
     shape = _shape(config, ("num_hidden_layers", "hidden_size", "num_attention_heads", "token_dropout"), path)
@@ -159,7 +169,7 @@ def _read_folder(path: Path) -> tuple[ESM2Shape, dict[str, Tensor]]:
 
 def _shape(values: Mapping[str, Any], keys: tuple[str, str, str, str], path: Path) -> ESM2Shape:
     layers, width, heads, token_dropout = (values.get(key) for key in keys)
-    if not all(type(number) is int and 0 < number < 1 << 16 for number in (layers, width, heads)):
+    if not all(type(number) is int and 0 < number < 10_000 for number in (layers, width, heads)):
         raise WeightsError(
             "the checkpoint does not state its size",
             where=str(path),

@@ -78,7 +78,7 @@ LAGVSERTIDPKQNFYMHWCXBUZOJ.-. Remove it, or write X for an unknown residue
 
 
 def windows(length: int, longest: int) -> list[tuple[int, int]]:
-    """Evenly spaced windows over a chain: one up to ``longest`` residues, else overlapping by a quarter or more.
+    """Evenly spaced windows over a chain: one up to ``longest`` residues, else with overlaps of a quarter.
 
     Examples
     --------
@@ -157,14 +157,17 @@ def collate_sequences(sequences: Sequence[str], *, longest: int = 1022) -> Token
     >>> batch.tokens.tolist(), batch.residues.tolist(), batch.sizes
     ([0, 4, 5, 6, 2, 0, 7, 2], [1, 2, 3, 6], (3, 1))
     """
-    parts, lengths, rows = [], [], []
+    parts: list[NDArray[np.int64]] = []
+    lengths: list[int] = []
+    rows: list[NDArray[np.int64]] = []
+    begin, end = np.array([CLS]), np.array([EOS])
     first, windowed = 0, 0
     for sequence in sequences:
         tokens = tokenize(sequence, masks=True)
         spans = windows(len(tokens), longest)
         windowed += len(spans) > 1
         for start, stop in spans:
-            parts += [[CLS], tokens[start:stop], [EOS]]
+            parts += [begin, tokens[start:stop], end]
             lengths.append(stop - start + 2)
             rows.append(np.arange(first + start, first + stop))
         first += len(tokens)

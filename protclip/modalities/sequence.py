@@ -1,0 +1,317 @@
+"""Amino acid sequences as a modality: FASTA files or strings -> packed tokens -> ESM-2."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from protclip.data.fasta import read_fasta
+from protclip.errors import ConfigError, DataError
+from protclip.modalities.base import Encoder, Modality
+from protclip.modalities.esm2 import ESM2, ESM2Shape, random_esm2
+from protclip.modalities.esm_weights import EsmInit, Provenance, initial_esm2
+from protclip.modalities.lora import add_lora
+from protclip.modalities.tokens import MASK_LETTER, TokenBatch, collate_sequences, tokenize, windows
+from protclip.structure.protein import Protein
+
+Tune = Literal["frozen", "lora", "full"]
+
+WINDOW = 1022
+"""Residues per window: what ESM-2 was trained on."""
+
+
+class SequenceEncoder(Encoder):
+    """ESM-2 followed by the mean over residues; ``<cls>`` and ``<eos>`` do not count.
+
+    Parameters
+    ----------
+    net : ESM2
+
+    Attributes
+    ----------
+    out_dim : int
+        Width of the network.
+    """
+
+    def __init__(self, net: ESM2) -> None:
+        super().__init__()
+        self.net = net
+        self.out_dim = net.shape.width
+
+    def residues(self, batch: TokenBatch) -> Tensor:
+        """Features [R, out_dim] of all residues of the batch; the mean over windows where they overlap."""
+        found: Tensor = self.net(batch.tokens, batch.packing)[batch.residues]
+        if batch.rows is None:
+            return found
+        total = found.new_zeros(sum(batch.sizes), self.out_dim).index_add(0, batch.rows, found)
+        times = found.new_zeros(len(total)).index_add(0, batch.rows, found.new_ones(len(found)))
+        return total / times[:, None]
+
+    def forward(self, batch: TokenBatch) -> Tensor:
+        """Mean residue features [n, out_dim]."""
+        residues = self.residues(batch)
+        if residues.is_cuda:  # one kernel, without atomics: the same sum every time
+            sizes = torch.tensor(batch.sizes, device=residues.device)
+            mean: Tensor = torch.segment_reduce(residues, "mean", lengths=sizes, axis=0, unsafe=True)
+            return mean
+        if not batch.sizes:
+            return residues
+        return torch.stack([part.mean(0) for part in torch.split(residues, list(batch.sizes))])
+
+
+class SequenceModality(Modality[str]):
+    """Amino acid sequences seen by ESM-2.
+
+    Chains of more than ``max_length`` residues are embedded in evenly spaced windows of that length which
+    overlap by at least a quarter; a residue in several windows gets the mean of its features.
+
+    Parameters
+    ----------
+    net : ESM2
+        Network with its starting weights; :meth:`create` finds them.
+    provenance : Provenance
+        Where these are from.
+    tune : {"frozen", "lora", "full"}
+        Train nothing, low-rank updates of the attention projections, or everything.
+    lora_rank, lora_alpha
+        Of the updates.
+    max_length : int
+        Longest window in residues.
+    mask, crop : float
+        Augmented view: share of residues masked, smallest share kept by contiguous cropping.
+
+    Raises
+    ------
+    ConfigError
+        If an option is out of range.
+
+    Examples
+    --------
+    >>> side = SequenceModality.create("scratch", init="random")
+    >>> batch = side.collate(["MKTAYIAKQR", "GG"])
+    >>> side.encoder.eval()(batch).shape, [len(part) for part in side.encode_residues(batch)]
+    (torch.Size([2, 128]), [10, 2])
+    """
+
+    name = "sequence"
+    budget: ClassVar[int] = 4096
+
+    def __init__(
+        self,
+        net: ESM2,
+        provenance: Provenance,
+        *,
+        tune: Tune = "full",
+        lora_rank: int = 8,
+        lora_alpha: float = 16.0,
+        max_length: int = WINDOW,
+        mask: float = 0.15,
+        crop: float = 0.7,
+    ) -> None:
+        for option, value in (("mask", mask), ("crop", crop)):
+            if not 0 <= value <= 1:
+                raise ConfigError("out of range", where=option, got=str(value), expected="0 to 1")
+        if max_length < 2:
+            raise ConfigError("out of range", where="max_length", got=str(max_length), expected="2 or more")
+        if tune not in ("frozen", "lora", "full"):
+            raise ConfigError(
+                "unknown choice", where="--tune", got=repr(tune), expected="frozen, lora or full"
+            )
+        self.provenance = provenance
+        self.tune: Tune = tune
+        self.lora_rank, self.lora_alpha = lora_rank, lora_alpha
+        self.max_length = max_length
+        self.mask, self.crop = mask, crop
+        self.frozen = tune == "frozen"
+        self.pretrained = provenance.kind == "pretrained"
+        if tune == "frozen":
+            net.requires_grad_(False)
+        elif tune == "lora":
+            add_lora(net, lora_rank, lora_alpha)
+        self.encoder: SequenceEncoder = SequenceEncoder(net)
+
+    @classmethod
+    def create(
+        cls,
+        size: str = "esm2_t6_8M_UR50D",
+        *,
+        weights: Path | str | None = None,
+        init: EsmInit = "auto",
+        tune: Tune | Literal["auto"] = "auto",
+        dropout: float | None = None,
+        checkpointing: bool = False,
+        seed: int = 0,
+        **options: Any,
+    ) -> SequenceModality:
+        """Find or make starting weights and build the modality on them.
+
+        Parameters
+        ----------
+        size, weights, init, seed
+            See :func:`protclip.modalities.esm_weights.initial_esm2`.
+        tune : {"auto", "frozen", "lora", "full"}
+            ``auto`` freezes pretrained weights and trains random ones. A network that falls back to random
+            weights is trained in full whatever was asked for, and the provenance's message says so.
+        dropout : float, optional
+            In training; by default 0.1 for random weights and 0, as published, for pretrained ones.
+        checkpointing : bool
+            Save memory in the backward pass for time.
+        **options
+            Of the constructor.
+
+        Returns
+        -------
+        SequenceModality
+            Print its ``provenance.message``, loudly where ``provenance.fallback``.
+
+        Raises
+        ------
+        WeightsError, ConfigError
+        """
+        net, provenance = initial_esm2(size, init, weights, seed=seed)
+        pretrained = provenance.kind == "pretrained"
+        if tune == "auto" or provenance.fallback:
+            tune = "frozen" if pretrained else "full"
+        net.set_training(
+            dropout=dropout if dropout is not None else 0.0 if pretrained else 0.1,
+            checkpointing=checkpointing,
+        )
+        return cls(net, provenance, tune=tune, **options)
+
+    def config(self) -> dict[str, Any]:
+        """Architecture, tuning, augmentation and provenance as plain values."""
+        net = self.encoder.net
+        return {
+            "size": self.provenance.name,
+            "layers": net.shape.layers,
+            "width": net.shape.width,
+            "heads": net.shape.heads,
+            "token_dropout": net.shape.token_dropout,
+            "dropout": net.dropout,
+            "checkpointing": net.checkpointing,
+            "tune": self.tune,
+            "lora_rank": self.lora_rank,
+            "lora_alpha": self.lora_alpha,
+            "max_length": self.max_length,
+            "mask": self.mask,
+            "crop": self.crop,
+            "provenance": self.provenance.to_dict(),
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> SequenceModality:
+        """Rebuild from :meth:`config`, with random weights in place of the trained ones."""
+        options = dict(config)
+        del options["size"]
+        shape = ESM2Shape(*(options.pop(key) for key in ("layers", "width", "heads", "token_dropout")))
+        net = random_esm2(shape)
+        net.set_training(dropout=options.pop("dropout"), checkpointing=options.pop("checkpointing"))
+        return cls(net, Provenance.from_dict(options.pop("provenance")), **options)
+
+    def collate(self, items: Sequence[str]) -> TokenBatch:
+        """Packed token windows."""
+        return collate_sequences(items, longest=self.max_length)
+
+    def augment(self, item: str, rng: np.random.Generator) -> str:
+        """A contiguous piece of the sequence with some residues masked; at least one stays."""
+        keep = max(1, round(len(item) * rng.uniform(self.crop, 1.0)))
+        start = int(rng.integers(len(item) - keep + 1))
+        letters = np.array(list(item[start : start + keep]))
+        hidden = rng.random(keep) < self.mask
+        hidden[rng.integers(keep)] = False
+        letters[hidden] = MASK_LETTER
+        return "".join(letters)
+
+    def cost(self, item: str) -> int:
+        """Tokens, over all windows."""
+        return sum(stop - start + 2 for start, stop in windows(len(item), self.max_length))
+
+    def count_windowed(self, items: Iterable[str]) -> int:
+        """How many sequences are longer than one window."""
+        return sum(len(item) > self.max_length for item in items)
+
+    def digest(self, item: str) -> bytes:
+        """Hash of the tokens: J and X, upper and lower case are the same."""
+        return hashlib.sha256(tokenize(item, masks=True).astype(np.uint8).tobytes()).digest()
+
+    def encode_residues(self, batch: Any) -> list[Tensor]:
+        """Residue features, one [L, out_dim] tensor per sequence."""
+        return list(torch.split(self.encoder.residues(batch), list(batch.sizes)))
+
+    def read(self, source: Any) -> Iterable[tuple[str, str | Exception]]:
+        """Sequences from a FASTA path, a mapping by id, Protein objects, strings, or pairs (id, sequence).
+
+        Strings in a list are numbered from 0. Blanks, gaps and one closing stop (``*``) are removed, as in
+        FASTA files; an item that holds another character comes as its :class:`DataError`.
+
+        Raises
+        ------
+        DataError
+            If the file cannot be read, or ``source`` is of another type.
+        """
+        pairs: Iterable[tuple[str, Any]]
+        if isinstance(source, (str, Path)):
+            pairs = read_fasta(source)
+        elif isinstance(source, Protein):
+            pairs = [(source.id, source.sequence)]
+        elif isinstance(source, Mapping):
+            pairs = ((str(id), value) for id, value in source.items())
+        elif isinstance(source, Iterable):
+            pairs = (_named(i, part) for i, part in enumerate(source))
+        else:
+            raise DataError("cannot be read as sequences", got=type(source).__name__, expected=SOURCES)
+        for id, value in pairs:
+            sequence = value.sequence if isinstance(value, Protein) else value
+            try:
+                yield id, _clean(sequence, id)
+            except DataError as error:
+                yield id, error
+
+    def describe(self) -> dict[str, Any]:
+        """Size, weights, tuning and the policy for long chains."""
+        origin = self.provenance
+        trained = sum(p.numel() for p in self.encoder.parameters() if p.requires_grad)
+        facts = {
+            "tower": "ESM-2",
+            "size": origin.name,
+            "pretrained": origin.kind == "pretrained",
+            "starting weights": f"{origin.kind} ({origin.source})",
+            "weights file": origin.path,
+            "weights SHA-256": origin.sha256,
+            "note": origin.message if origin.fallback else "",
+            "tune": self.tune,
+            "trained parameters": trained,
+            "long chains": f"windows of {self.max_length} residues, features averaged where they overlap",
+        }
+        return {key: value for key, value in facts.items() if value != ""} | super().describe()
+
+
+SOURCES = "a FASTA path, a mapping of ids to sequences, Protein objects, strings, or (id, sequence) pairs"
+
+
+def _named(number: int, part: Any) -> tuple[str, Any]:
+    if isinstance(part, Protein):
+        return part.id, part
+    if isinstance(part, tuple) and len(part) == 2:
+        return str(part[0]), part[1]
+    return str(number), part
+
+
+def _clean(sequence: Any, id: str) -> str:
+    if not isinstance(sequence, str):
+        raise DataError(
+            "not a sequence", where=id, got=type(sequence).__name__, expected="a string of letters"
+        )
+    text = "".join(sequence.split()).upper().removesuffix("*")
+    # Checked before gaps go, so that the position in the message is the user's.
+    tokenize(text, id)
+    cleaned = text.translate(str.maketrans("", "", "-."))
+    if not cleaned:
+        raise DataError("empty sequence", where=id, got="gaps only", expected="at least 1 residue")
+    return cleaned
