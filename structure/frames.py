@@ -97,7 +97,8 @@ def _frame_owner(position: Tensor, graph: Tensor) -> Tensor:
 def _has_frame(graph: Tensor) -> Tensor:
     """Mask [N] of residues of proteins with at least three residues."""
     _, protein, count = torch.unique_consecutive(graph, return_inverse=True, return_counts=True)
-    return (count >= 3)[protein]
+    known: Tensor = (count >= 3)[protein]
+    return known
 
 
 def pair_geometry(
