@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -24,14 +19,11 @@ from protclip.losses import Objective, Views, gather_views
 from protclip.model import Inputs, TwoTower
 from protclip.options import TrainConfig
 from protclip.training.checkpoint import load_state, load_trainable_state, save_state, trainable_state
+from protclip.training.running import Interrupted, Log, agree, catch_signals, learning_rate_factor, seed_step
 from protclip.training.steps import StepBatch, StepDataset, Stream, step_loader
 
 Validate = Callable[[TwoTower], dict[str, float]]
 OnStep = Callable[[int, dict[str, float]], None]
-
-
-class Interrupted(ProtclipError):
-    """Training was stopped by the user after saving its state."""
 
 
 @dataclass
@@ -99,8 +91,9 @@ class Loop:
         objective.to(fabric.device)
         self.progress = Progress()
         self.best: dict[str, Tensor] | None = None
-        self.log = Log(folder / "log.csv", enabled=fabric.is_global_zero)
-        self._stop = False
+        self.log = Log(
+            folder / "log.csv", enabled=fabric.is_global_zero, late=("valid_R@1", "valid_R@10", "valid_mrr")
+        )
 
     def run(self, *, resume: bool) -> Progress:
         """Train to the end and leave the best validated weights in the model.
@@ -116,7 +109,7 @@ class Loop:
         else:
             self.log.start()
         began = saved = time.monotonic()
-        with self._catch_signals():
+        with catch_signals() as stopping:
             batches = step_loader(self.dataset, self.progress.step, self.steps, workers=self.config.workers)
             while self.progress.step < self.steps:
                 waited = time.monotonic()
@@ -131,7 +124,9 @@ class Loop:
                 self.log.add(row)
                 self.on_step(self.progress.step, row)
                 # One process decides for all, so that none of them saves or stops alone.
-                stop, due = self._agree(self._stop, time.monotonic() - saved > self.config.checkpoint_seconds)
+                stop, due = agree(
+                    self.fabric, stopping.asked, time.monotonic() - saved > self.config.checkpoint_seconds
+                )
                 if ends_epoch or due or stop:
                     self._save(path)
                     saved = time.monotonic()
@@ -174,7 +169,7 @@ class Loop:
         return row
 
     def _forward_whole(self, step: int, batch: StepBatch) -> dict[str, Tensor]:
-        self._seed(step, 0)
+        seed_step(self.config.seed, step, 0, self.fabric.global_rank)
         parts = [(s.name, self._move(s.chunks[0])) for s in batch.streams.values() if s.chunks]
         vectors, scale = self.wrapped(Inputs(parts))
         losses = self._losses(dict(zip(batch.streams, vectors, strict=True)), batch.n_pairs, scale)
@@ -191,7 +186,7 @@ class Loop:
         with torch.no_grad(), frozen_statistics(self.model):
             for chunk in range(chunks):
                 keys, parts = self._chunk(batch.streams, chunk)
-                self._seed(step, chunk)
+                seed_step(self.config.seed, step, chunk, self.fabric.global_rank)
                 for key, vector in zip(keys, self.wrapped(Inputs(parts))[0], strict=True):
                     held[key].append(vector)
         leaves = {key: torch.cat(vectors).requires_grad_() for key, vectors in held.items()}
@@ -205,7 +200,7 @@ class Loop:
         }
         for chunk in range(chunks):
             keys, parts = self._chunk(batch.streams, chunk)
-            self._seed(step, chunk)
+            seed_step(self.config.seed, step, chunk, self.fabric.global_rank)
             with self.fabric.no_backward_sync(self.wrapped, enabled=chunk < chunks - 1):
                 vectors, own_scale = self.wrapped(Inputs(parts))
                 carried = sum(
@@ -236,11 +231,6 @@ class Loop:
 
     def _move(self, batch: Any) -> Any:
         return batch.to(self.fabric.device, non_blocking=True)
-
-    def _seed(self, step: int, chunk: int) -> None:
-        # Dropout of a step depends on (seed, step) alone, so that a resumed run repeats it bit by bit.
-        words = [self.config.seed, step, chunk, self.fabric.global_rank]
-        torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1))
 
     def _validate(self) -> dict[str, float]:
         self.model.eval()
@@ -277,80 +267,6 @@ class Loop:
         self.best = state["best"]
         self.progress = Progress(state["step"], state["best_step"], state["best_score"])
         self.log.resume(state["log_bytes"])
-
-    def _agree(self, stop: bool, due: bool) -> tuple[bool, bool]:
-        if self.fabric.world_size == 1:
-            return stop, due
-        flags = torch.tensor([stop, due], dtype=torch.float32, device=self.fabric.device)
-        reduced = self.fabric.all_reduce(flags, reduce_op="sum")
-        return bool(reduced[0] > 0), bool(reduced[1] > 0)
-
-    @contextlib.contextmanager
-    def _catch_signals(self) -> Iterator[None]:
-        """Finish the step and save at the first Ctrl-C or SIGTERM; a second one stops at once."""
-
-        def request(number: int, frame: FrameType | None) -> None:
-            if self._stop:
-                raise KeyboardInterrupt
-            self._stop = True
-
-        old = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
-
-
-class Log:
-    """``log.csv``: a header, then one row per step; byte-equal however often the run was interrupted."""
-
-    def __init__(self, path: Path, *, enabled: bool) -> None:
-        self.path, self.enabled = path, enabled
-        self.columns: list[str] = []
-        self.buffer = io.StringIO()
-
-    def start(self) -> None:
-        """Begin an empty log."""
-        if self.enabled:
-            self.path.write_text("")
-
-    def resume(self, size: int) -> None:
-        """Cut off what was written after the checkpoint."""
-        if self.enabled:
-            with self.path.open("r+b") as stream:
-                stream.truncate(size)
-            with self.path.open() as stream:
-                self.columns = next(csv.reader(stream), [])
-
-    def add(self, row: dict[str, float]) -> None:
-        """Append a row; validation columns are blank between validations."""
-        if not self.columns:
-            self.columns = [*row, *(c for c in ("valid_R@1", "valid_R@10", "valid_mrr") if c not in row)]
-            self.buffer.write(",".join(self.columns) + "\n")
-        values = (f"{row[c]:.9g}" if c in row else "" for c in self.columns)
-        self.buffer.write(",".join(values) + "\n")
-
-    def sync(self) -> int:
-        """Write out; returns the size of the file in bytes."""
-        with self.path.open("a") as stream:
-            stream.write(self.buffer.getvalue())
-            self.buffer = io.StringIO()
-            return stream.tell()
-
-
-def learning_rate_factor(step: int, steps: int, warmup_fraction: float) -> float:
-    """Linear warm-up, then half a cosine to zero; a function of the step alone.
-
-    Examples
-    --------
-    >>> [round(learning_rate_factor(s, 10, 0.2), 2) for s in (0, 1, 2, 6, 9)]
-    [0.5, 1.0, 1.0, 0.5, 0.04]
-    """
-    warmup = max(1, round(steps * warmup_fraction)) if warmup_fraction else 0
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 def parameter_groups(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor
 
 from protclip.config import cache_dir
@@ -20,7 +17,7 @@ from protclip.distributed import convert_sync_batchnorm
 from protclip.errors import ConfigError
 from protclip.evaluation import Evaluation, gallery_vectors, score, validation_scores
 from protclip.files import atomic_write
-from protclip.inference import encode, pick_device
+from protclip.inference import encode
 from protclip.losses import Objective
 from protclip.modalities.base import Modality
 from protclip.modalities.features import frozen_features
@@ -31,26 +28,11 @@ from protclip.training.closed_form import fit_closed_form
 from protclip.training.loop import Loop, Progress
 from protclip.training.plots import plot_curves, plot_embedding
 from protclip.training.report import model_card
+from protclip.training.running import Display, make_fabric
 from protclip.training.sampler import PairedUnpairedSampler
 from protclip.training.steps import Side, StepDataset
 
 Say = Callable[[str], None]
-
-
-class Display:
-    """What a run reports while it works; the default says nothing."""
-
-    def say(self, text: str) -> None:
-        """One sentence for the user."""
-
-    def begin(self, label: str, total: int) -> None:
-        """A piece of long work starts."""
-
-    def advance(self, done: int, losses: dict[str, float] | None = None) -> None:
-        """``done`` of the total is finished."""
-
-    def end(self) -> None:
-        """The piece of work is over."""
 
 
 class Pretraining:
@@ -92,7 +74,13 @@ class Pretraining:
             If the folder holds another run, or the options contradict each other.
         """
         train = self.config.train
-        fabric = make_fabric(self.config)
+        fabric = make_fabric(
+            device=train.device,
+            devices=train.devices,
+            num_nodes=train.num_nodes,
+            precision=train.precision,
+            batch_size=train.batch_size,
+        )
         fabric.launch()
         self.is_main = fabric.is_global_zero
         display = self.display if fabric.is_global_zero else Display()
@@ -180,7 +168,7 @@ class Pretraining:
                 device=device,
                 precision=self.config.train.precision,
                 cache=cache_dir() / "features",
-                progress=advance,
+                progress=lambda done, total: display.advance(done),
             )
         else:
             rows = encode(
@@ -251,7 +239,7 @@ class Pretraining:
             steps=steps,
             epoch_steps=max(sampler.epoch_steps, -(-steps // 50)),
             folder=self.folder,
-            scratch=(trained_from_scratch(setup.left), trained_from_scratch(setup.right)),
+            scratch=(not setup.left.pretrained, not setup.right.pretrained),
             validate=validate,
             on_step=display.advance,
         )
@@ -310,39 +298,3 @@ class Pretraining:
         )
         model.save(self.folder / "model", facts=facts, card=card)
         return evaluation
-
-
-def trained_from_scratch(side: Modality[Any]) -> bool:
-    """Whether a tower starts from random weights, and so needs the higher learning rate."""
-    return not bool(side.describe().get("pretrained", False))
-
-
-def make_fabric(config: PretrainConfig) -> Fabric:
-    """Device, precision and processes of a run.
-
-    Raises
-    ------
-    ConfigError
-        If the device does not exist or the batch does not divide over the processes.
-    """
-    train = config.train
-    device = pick_device(train.device)
-    world = train.devices * train.num_nodes
-    if world > 1 and train.batch_size < 2 * world:
-        raise ConfigError(
-            "too small for the number of processes",
-            where="--batch-size",
-            got=str(train.batch_size),
-            expected=f"at least {2 * world}",
-        )
-    bf16 = train.precision == "bf16" or (train.precision == "auto" and device.type == "cuda")
-    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=UserWarning, module="lightning_fabric")
-    devices: Any = [device.index] if device.index is not None and world == 1 else train.devices
-    return Fabric(
-        accelerator=device.type,
-        devices=devices,
-        num_nodes=train.num_nodes,
-        strategy=DDPStrategy() if world > 1 else "auto",
-        precision="bf16-mixed" if bf16 else "32-true",
-    )
