@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +17,7 @@ from protclip.embeddings import Embeddings
 from protclip.errors import ConfigError, DataError, ProtclipError
 from protclip.inference import autocast, embed_items, pick_device
 from protclip.modalities.base import budget_batches
-from protclip.model import TwoTower, find_model
+from protclip.model import TwoTower, file_fingerprint, find_model
 
 WINDOW = 2048
 """Items that are sorted by length and embedded together; bounds the memory of a stream."""
@@ -68,11 +67,7 @@ class AlignedModel:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the weights."""
-        digest = hashlib.sha256()
-        with (self.path / "model.safetensors").open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-        return digest.hexdigest()
+        return file_fingerprint(self.path / "model.safetensors")
 
     def embed_sequences(self, source: Any, *, per_residue: bool = False) -> Embeddings:
         """Embed protein sequences.

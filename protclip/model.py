@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -156,26 +158,8 @@ class TwoTower(nn.Module):
         card : str
             The model card, Markdown.
         """
-        partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        save_file(weights, partial / "model.safetensors")
-        write_toml(
-            partial / "config.toml",
-            {
-                "format_version": MODEL_FORMAT,
-                "protclip_version": protclip.__version__,
-                "model": self.config(),
-                "training": dict(facts),
-            },
-        )
-        atomic_write(partial / "README.md", card)
-        old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
-        if folder.exists():
-            folder.rename(old)
-        partial.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        config = {"model": self.config(), "training": dict(facts)}
+        write_folder(folder, self, config, card=card)
 
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> tuple[TwoTower, dict[str, Any]]:
@@ -192,37 +176,104 @@ class TwoTower(nn.Module):
             If the folder is not a model, is of a newer format, or its weights do not fit its config.
         """
         folder = find_model(Path(path))
-        config = read_toml(folder / "config.toml")
-        version = config.get("format_version")
-        if not isinstance(version, int) or version > MODEL_FORMAT or "model" not in config:
-            raise WeightsError(
-                "not a model folder of this protclip",
-                where=str(folder / "config.toml"),
-                got=f"format_version {version!r}",
-                expected=f"{MODEL_FORMAT} or older and a [model] table",
-                hint="Update protclip, or give the folder that `protclip pretrain` wrote",
-            )
-        try:
+        config = read_config(folder, "model", expected="the folder that `protclip pretrain` wrote")
+        with damaged_config(folder):
             model = cls.from_config(config["model"])
-            weights = load_file(folder / "model.safetensors")
-        except (KeyError, TypeError, ValueError) as error:
-            raise WeightsError(
-                f"damaged model config ({error!r})", where=str(folder / "config.toml")
-            ) from error
-        except (SafetensorError, OSError) as error:
-            raise WeightsError(
-                f"cannot read the weights ({error})", where=str(folder / "model.safetensors")
-            ) from error
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
-            raise WeightsError(
-                "the weights do not fit the config",
-                where=str(folder),
-                got=str(error).split("\n")[-1].strip(),
-                hint="The folder is mixed from two models or damaged; copy it again",
-            ) from error
+        read_weights(folder, model)
         return model.to(device).eval(), config.get("training", {})
+
+
+def write_folder(folder: Path, module: nn.Module, config: Mapping[str, Any], *, card: str) -> None:
+    """Write weights, ``config.toml`` and ``README.md``; the folder appears whole or not at all.
+
+    Parameters
+    ----------
+    folder : Path
+        Replaced if it exists.
+    module : Module
+        All of its parameters and buffers are saved.
+    config : mapping
+        TOML values; format and program version are added.
+    card : str
+        Markdown.
+    """
+    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    save_file(weights, partial / "model.safetensors")
+    versions = {"format_version": MODEL_FORMAT, "protclip_version": protclip.__version__}
+    write_toml(partial / "config.toml", {**versions, **config})
+    atomic_write(partial / "README.md", card)
+    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+    if folder.exists():
+        folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def read_config(folder: Path, table: str, *, expected: str) -> dict[str, Any]:
+    """``config.toml`` of a folder that :func:`write_folder` wrote.
+
+    Raises
+    ------
+    WeightsError
+        If it has no ``table`` or is of a newer format.
+    """
+    config = read_toml(folder / "config.toml")
+    version = config.get("format_version")
+    if not isinstance(version, int) or version > MODEL_FORMAT or table not in config:
+        raise WeightsError(
+            "not a model folder of this protclip",
+            where=str(folder / "config.toml"),
+            got=f"format_version {version!r}",
+            expected=f"{MODEL_FORMAT} or older and a [{table}] table",
+            hint=f"Update protclip, or give {expected}",
+        )
+    return config
+
+
+@contextlib.contextmanager
+def damaged_config(folder: Path) -> Iterator[None]:
+    """Turn the errors of building a module from a wrong ``config.toml`` into :class:`WeightsError`."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"damaged model config ({error!r})", where=str(folder / "config.toml")) from error
+
+
+def read_weights(folder: Path, module: nn.Module) -> None:
+    """Load the weights of a folder into ``module``.
+
+    Raises
+    ------
+    WeightsError
+        If the file cannot be read or does not fit.
+    """
+    try:
+        weights = load_file(folder / "model.safetensors")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"cannot read the weights ({error})", where=str(folder / "model.safetensors")
+        ) from error
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise WeightsError(
+            "the weights do not fit the config",
+            where=str(folder),
+            got=str(error).split("\n")[-1].strip(),
+            hint="The folder is mixed from two models or damaged; copy it again",
+        ) from error
+
+
+def file_fingerprint(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def find_model(path: Path) -> Path:

@@ -256,15 +256,21 @@ class CDConvEncoder(nn.Module):
                 in_dim = out_dim
             self.stages.append(stage)
 
-    def forward(self, batch: StructureBatch) -> Tensor:
+    def forward(self, batch: StructureBatch, node_input: Tensor | None = None) -> Tensor:
         """Feature vectors [proteins, out_dim]: means over the nodes of the coarsest level.
+
+        Parameters
+        ----------
+        batch : StructureBatch
+        node_input : float tensor [residues with C-alpha, embedding_dim], optional
+            Added to the residue embedding: what another network knows of each residue.
 
         Raises
         ------
         ConfigError
             If the batch was collated with other radii or another window than the encoder's.
         """
-        nodes = self._stage_features(batch)[-1]
+        nodes = self._stage_features(batch, node_input)[-1]
         return torch.segment_reduce(nodes, "mean", offsets=batch.levels[-1].start.long(), axis=0)
 
     def encode_residues(self, batch: StructureBatch) -> list[Tensor]:
@@ -283,7 +289,7 @@ class CDConvEncoder(nn.Module):
         whole = rows.new_zeros(sum(batch.lengths), rows.shape[1])
         return list(torch.split(whole.index_copy(0, batch.residue_row.long(), rows), list(batch.lengths)))
 
-    def _stage_features(self, batch: StructureBatch) -> list[Tensor]:
+    def _stage_features(self, batch: StructureBatch, node_input: Tensor | None = None) -> list[Tensor]:
         """Node features after each stage."""
         config = self.config
         if batch.radii != config.radii or batch.window != config.window:
@@ -298,6 +304,8 @@ class CDConvEncoder(nn.Module):
             x = table.index_select(0, batch.residue_type)
         else:
             x = table.expand(len(batch.residue_type), -1)
+        if node_input is not None:
+            x = x + node_input
         stages: list[Tensor] = []
         for stage, level, radius in zip(self.stages, batch.levels, config.radii, strict=True):
             if level.finer is not None:
