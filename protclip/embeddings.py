@@ -59,7 +59,8 @@ class Embeddings:
     def __getitem__(self, id: str) -> NDArray[np.float32]:
         """The vector [dim] of one id."""
         try:
-            return self.vectors[self.ids.index(id)]
+            row: NDArray[np.float32] = self.vectors[self.ids.index(id)]
+            return row
         except ValueError:
             raise DataError("no such id among the embeddings", got=repr(id)) from None
 

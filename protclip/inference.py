@@ -104,5 +104,5 @@ def embed_items(
 def project_features(model: TwoTower, name: str, features: Tensor) -> NDArray[np.float32]:
     """Unit vectors [n, dim] of precomputed tower features [n, d] of side ``name``."""
     device = model.log_scale.device
-    parts = [model.project(name, part.to(device)).cpu().numpy() for part in features.split(65536)]
+    parts = [model.project(name, part.to(device)).cpu().numpy() for part in torch.split(features, 65536)]
     return np.concatenate(parts) if parts else np.zeros((0, model.dim), np.float32)

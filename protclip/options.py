@@ -177,7 +177,8 @@ class PretrainConfig:
     @classmethod
     def load(cls, path: Path) -> PretrainConfig:
         """Read TOML; entries that are left out keep their defaults."""
-        return from_dict(cls, read_toml(path), where=str(path))
+        loaded: PretrainConfig = from_dict(cls, read_toml(path), where=str(path))
+        return loaded
 
 
 def from_dict(cls: type[Any], values: Mapping[str, Any], *, where: str) -> Any:

@@ -15,6 +15,9 @@ from protclip.structure.residues import name_key
 UNKNOWN, POLYMER, WATER = 0, 1, 4
 """Values of :attr:`AtomTable.entity` that matter here; the numbers are gemmi's ``EntityType``."""
 
+ATOM, HETATM = ord("A"), ord("H")
+"""Values of :attr:`AtomTable.record`."""
+
 _HYDROGEN, _DEUTERIUM = 1, 119  # gemmi's element codes
 
 
@@ -35,8 +38,8 @@ class AtomTable:
     occupancy, b_factor : float32 array [n]
     xyz : float64 array [n, 3]
         Angstrom.
-    het : bool array [n]
-        HETATM records.
+    record : uint8 array [n]
+        :data:`ATOM` or :data:`HETATM`.
     hydrogen : bool array [n]
         Hydrogen and deuterium.
     entity : uint8 array [n]
@@ -49,6 +52,8 @@ class AtomTable:
         Number of models in the source.
     predicted : bool or None
         Whether B-factors are declared to be pLDDT; None where nothing is declared.
+    one_chain : bool
+        All atoms are known to be of one chain.
     """
 
     chain: NDArray[np.uint64]
@@ -60,13 +65,14 @@ class AtomTable:
     occupancy: NDArray[np.float32]
     b_factor: NDArray[np.float32]
     xyz: NDArray[np.float64]
-    het: NDArray[np.bool_]
+    record: NDArray[np.uint8]
     hydrogen: NDArray[np.bool_]
     entity: NDArray[np.uint8]
     long_names: Mapping[int, str] = field(default_factory=dict)
     parents: Mapping[str, str] = field(default_factory=dict)
     models: int = 1
     predicted: bool | None = None
+    one_chain: bool = False
 
     def __len__(self) -> int:
         return len(self.number)
@@ -83,12 +89,19 @@ def table_from_gemmi(structure: gemmi.Structure, chain_ids: str) -> AtomTable:
     except RuntimeError:  # a chain id of eight or more characters
         long_names = _shorten_names(structure)
         flat = gemmi.FlatStructure(structure)
-    names: Any = flat.subchains if chain_ids == "label" else flat.chain_ids
+    one_chain = models > 0 and chain_ids == "author" and len(structure[0]) == 1
+    if one_chain:
+        # Most domain files; a column less to copy.
+        key = name_key(structure[0][0].name)
+        chain = np.full(len(flat), key, np.uint64)
+    else:
+        names: Any = flat.subchains if chain_ids == "label" else flat.chain_ids
+        chain = names.view(np.uint64)[:, 0]
     residues: Any = flat.residue_names
     atoms: Any = flat.atom_names
-    element = flat.elements
+    element = flat.elements.copy()  # the columns of a flat table lie far apart in memory
     return AtomTable(
-        chain=names.view(np.uint64)[:, 0],
+        chain=chain,
         residue=residues.view(np.uint64)[:, 0],
         atom=atoms.view(np.uint64)[:, 0],
         number=flat.resnums,
@@ -97,11 +110,12 @@ def table_from_gemmi(structure: gemmi.Structure, chain_ids: str) -> AtomTable:
         occupancy=flat.occ,
         b_factor=flat.b_iso,
         xyz=flat.pos,
-        het=flat.het_flags == 72,  # "H"
+        record=flat.het_flags.view(np.uint8),
         hydrogen=(element == _HYDROGEN) | (element == _DEUTERIUM),
         entity=flat.entity_type,
         long_names=long_names,
         models=models,
+        one_chain=one_chain,
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protclip.errors import StructureError
-from protclip.structure.atoms import POLYMER, UNKNOWN, WATER, AtomTable
+from protclip.structure.atoms import ATOM, HETATM, POLYMER, UNKNOWN, WATER, AtomTable
 from protclip.structure.confidence import names_experiment, names_predictor
 from protclip.structure.residues import name_key
 
@@ -116,7 +116,7 @@ def _table(block: Any, chain_ids: str) -> AtomTable:
         occupancy=number("occupancy", 1.0).astype(np.float32),
         b_factor=number("B_iso_or_equiv", np.nan).astype(np.float32),
         xyz=np.stack([number(f"Cartn_{axis}", np.nan) for axis in "xyz"], 1),
-        het=text("group_PDB") == "HETATM",
+        record=np.where(text("group_PDB") == "HETATM", HETATM, ATOM).astype(np.uint8),
         hydrogen=np.isin(text("type_symbol"), ["H", "D"]),
         entity=np.array([kinds.get(e, UNKNOWN) for e in entity_names.tolist()], np.uint8),
         long_names=long_names,
@@ -137,7 +137,7 @@ def _grouped(table: AtomTable, model: NDArray[np.str_]) -> AtomTable:
         order.append((chains.setdefault(key[0], len(chains)), place.setdefault(key, len(place))))
     rows = rows[np.lexsort(np.array(order, np.intp).reshape(-1, 2).T[::-1])]
     for name in (
-        "chain", "residue", "atom", "number", "icode", "altloc", "occupancy", "b_factor", "xyz", "het",
+        "chain", "residue", "atom", "number", "icode", "altloc", "occupancy", "b_factor", "xyz", "record",
         "hydrogen", "entity",
     ):  # fmt: skip
         setattr(table, name, getattr(table, name)[rows])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from protclip.errors import StructureError
-from protclip.structure.atoms import AtomTable
+from protclip.structure.atoms import ATOM, HETATM, AtomTable
 from protclip.structure.residues import name_key
 
 
@@ -55,7 +55,7 @@ def table_from_biopython(source: Any) -> tuple[AtomTable, str]:
         number=np.array(columns[1], np.int32),
         icode=np.array(columns[2], np.uint8),
         residue=np.array([name_key(name) for name in columns[3]], np.uint64),
-        het=np.array(columns[4], bool),
+        record=np.array(columns[4], np.uint8),
         atom=np.array([name_key(name) for name in columns[5]], np.uint64),
         altloc=np.array(columns[6], np.uint8),
         occupancy=np.array(columns[7], np.float32),
@@ -84,7 +84,7 @@ def _rows(index: int, chain: Any) -> Iterator[tuple[Any, ...]]:
                         number,
                         ord(icode) if icode.strip() else 0,
                         residue.resname.strip(),
-                        flag != " ",
+                        ATOM if flag == " " else HETATM,
                         atom.name.strip(),
                         ord(atom.altloc) if atom.altloc.strip() else 0,
                         1.0 if occupancy is None else occupancy,

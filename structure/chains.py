@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protclip.errors import StructureError
-from protclip.structure.atoms import POLYMER, UNKNOWN, WATER, AtomTable
+from protclip.structure.atoms import HETATM, POLYMER, UNKNOWN, WATER, AtomTable
 from protclip.structure.conformers import Groups, backbone_rows, count_alternates, heterogeneous
 from protclip.structure.protein import BACKBONE, BOND_LENGTH_LIMIT
 from protclip.structure.residues import CODES, Kind, classify, key_name, name_key
@@ -19,6 +19,7 @@ UNPLACED = 9999.0
 """Angstrom. Refinement programs write 9999.000 for atoms that they never placed, and no real model lies so
 far from the origin."""
 
+_UPPER = 0xDF  # clears the bit that makes an ASCII letter lower-case
 _BLANK = 32  # an empty insertion code in PDB columns
 _C_N_LIMIT = 2.0  # Angstrom: a peptide bond is 1.33
 _KEYS = np.array([name_key(name) for name in BACKBONE], np.uint64)
@@ -44,24 +45,16 @@ class ResidueTable:
     number: NDArray[np.int32]
     icode: NDArray[np.uint8]
     letter: NDArray[np.uint8]
-    modified: NDArray[np.bool_]
     coords: NDArray[np.float64]
     ca_row: NDArray[np.intp]
     drop: NDArray[np.uint8]
     atom_counts: dict[str, NDArray[np.intp]]
     groups: Groups
+    modified: NDArray[np.bool_] | None = None
+    plain: bool = True
+    """Nothing was left out or changed."""
 
     NUCLEIC: ClassVar[int] = 3  # the reason "nucleic acid"
-
-    @property
-    def eventful(self) -> bool:
-        """Whether there is anything to count."""
-        return bool(
-            self.drop.any()
-            or self.atom_counts
-            or self.modified.any()
-            or np.isnan(self.coords[:, _CA, 0]).any()
-        )
 
     def dropped(self, index: NDArray[np.intp]) -> dict[str, int]:
         """What was left out of or changed in the residues ``index``, by kind."""
@@ -75,7 +68,7 @@ class ResidueTable:
             index = index[kept]
         for kind, per_residue in self.atom_counts.items():
             tally[kind] = int(per_residue[index].sum())
-        if self.modified.any():
+        if self.modified is not None:
             tally["modified residue"] = int(self.modified[index].sum())
         missing = np.isnan(self.coords[index, _CA, 0])
         if missing.any():
@@ -93,50 +86,51 @@ def residue_table(table: AtomTable, altloc: str, where: str) -> ResidueTable:
     """
     groups = Groups.of(table)
     starts, n = groups.starts, len(groups)
-    names = table.residue[starts].tolist()
-    codes = np.fromiter(map(CODES.__getitem__, names), np.int16, n)
-    kind = (codes >> 8).astype(np.uint8)
+    codes = bytes(map(CODES.__getitem__, table.residue[starts].tolist()))
 
     backbone = backbone_rows(table, groups, _KEYS, altloc)
     present = backbone.present
-    coords = table.xyz[backbone.rows]
-    unplaced = _mask_unplaced(coords, present)
+    coords = table.xyz.take(backbone.rows, 0)
+    unplaced = _mask_unplaced(coords, present, backbone.complete)
     icode = table.icode[starts]
     icode[icode == _BLANK] = 0
+    het = table.record[starts] == HETATM
 
     residues = ResidueTable(
         chain=table.chain[starts],
         number=table.number[starts],
         icode=icode,
-        letter=(codes & 0xFF).astype(np.uint8),
-        modified=kind == Kind.MODIFIED,
+        letter=np.frombuffer(codes, np.uint8),
         coords=coords,
         ca_row=backbone.rows[:, _CA],
         drop=np.zeros(n, np.uint8),
         atom_counts={},
         groups=groups,
     )
-    het = table.het[starts]
-    if not (kind == Kind.AMINO).all() or het.any():
-        _classify(residues, kind, het, table, present)
-    if not present.all():
+    if not (codes.isalpha() and codes.isupper()) or het.any():
+        _classify(residues, het, table, present)
+    if not backbone.complete:
+        residues.plain = False
         residues.drop[~present.any(1) & (residues.drop == 0)] = _BARE
     if groups.alternates:
         residues.atom_counts["altloc"] = count_alternates(table, groups, altloc)
-    hydrogen = np.flatnonzero(table.hydrogen)
-    if len(hydrogen):
+    if table.hydrogen.any():
+        hydrogen = np.flatnonzero(table.hydrogen)
         residues.atom_counts["hydrogen"] = groups.count(hydrogen)
     if unplaced is not None:
         residues.atom_counts["unplaced atom"] = unplaced
     if backbone.repeats is not None:
         residues.atom_counts["duplicate atom"] = backbone.repeats
+    residues.plain &= not residues.atom_counts
     _resolve_repeats(residues, table, backbone.moved, where)
     return residues
 
 
-def _mask_unplaced(coords: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np.intp] | None:
+def _mask_unplaced(
+    coords: NDArray[np.float64], present: NDArray[np.bool_], complete: bool
+) -> NDArray[np.intp] | None:
     """Blank (in place) the atoms without a position; how many per residue, None if none."""
-    if not present.all():
+    if not complete:
         coords[~present] = np.nan
     elif coords.min() > -UNPLACED and coords.max() < UNPLACED and np.count_nonzero(coords) > coords.size - 6:
         return None  # the usual case: nothing missing, nothing far away, no two atoms at the origin
@@ -155,13 +149,15 @@ def _mask_unplaced(coords: NDArray[np.float64], present: NDArray[np.bool_]) -> N
 
 def _classify(
     residues: ResidueTable,
-    kind: NDArray[np.uint8],
     het: NDArray[np.bool_],
     table: AtomTable,
     present: NDArray[np.bool_],
 ) -> None:
     """Set ``drop`` of everything that is not a residue of a protein."""
     drop, starts = residues.drop, residues.groups.starts
+    residues.plain = False
+    residues.modified, kind = _unpack(residues.letter)
+    residues.letter = np.where(kind >= Kind.MODIFIED, residues.letter & _UPPER, ord("X"))
     entity = table.entity[starts]
     drop[(kind == Kind.WATER) | (entity == WATER)] = _WATER
     drop[kind == Kind.NUCLEIC] = _NUCLEIC
@@ -175,8 +171,8 @@ def _classify(
         backbone = present[:, _CA] & (present[:, _N] | present[:, _C] | (lone & ~het))
         drop[strange & ~backbone & het] = _LIGAND
         drop[strange & ~backbone & ~het] = _STRANGE
+        residues.modified |= strange & backbone
         for i in np.flatnonzero(strange & backbone):
-            residues.modified[i] = True
             parent = table.parents.get(key_name(int(table.residue[starts[i]])))
             if parent:
                 residues.letter[i] = ord(classify(parent)[0])
@@ -190,6 +186,14 @@ def _classify(
     if (drop[~het] == 0).any():
         bonded = _bonded(residues, np.flatnonzero(drop == 0), placed)
         drop[doubtful & ~bonded] = _LIGAND
+
+
+def _unpack(codes: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.uint8]]:
+    """Which residues are modified, and the kind of each, from the characters of ``CODES``."""
+    kind = np.where(codes < ord("A"), codes - ord("0"), Kind.AMINO).astype(np.uint8)
+    modified = codes >= ord("a")
+    kind[modified] = Kind.MODIFIED
+    return modified, kind
 
 
 def _bonded(residues: ResidueTable, index: NDArray[np.intp], placed: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -219,7 +223,8 @@ def _resolve_repeats(
     if residues.drop.any():
         index = np.flatnonzero(residues.drop == 0)
         number, chain = number[index], chain[index]
-    if moved is None and (number[1:] > number[:-1]).all() and (chain == chain[:1]).all():
+    ascending = moved is None and (number[1:] > number[:-1]).all()
+    if ascending and (table.one_chain or (chain == chain[:1]).all()):
         return
     key = np.stack(
         [chain, number.view(np.uint32), residues.icode[index]], 1, dtype=np.uint64, casting="unsafe"
@@ -228,9 +233,11 @@ def _resolve_repeats(
     if same.any():
         lost = heterogeneous(residues.coords[index, _CA], same, table, index, residues.groups)
         residues.drop[index[lost]] = _HETERO
+        residues.plain = False
         index, key = index[~lost], key[~lost]
     extra = _repeated(key.tolist(), residues.coords[index, _CA])
     residues.drop[index[extra]] = _DUPLICATE
+    residues.plain &= not extra
     conflicts = Counter(residues.chain[index[extra]].tolist())
     if moved is not None:
         conflicts += Counter(residues.chain[np.flatnonzero(moved & (residues.drop == 0))].tolist())

@@ -8,7 +8,9 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
-_PREDICTORS = re.compile(rb"(?i)alphafold|colabfold|esmfold|omegafold|openfold|rosettafold|boltz|chai-1")
+_PREDICTORS = (
+    b"alphafold", b"colabfold", b"esmfold", b"omegafold", b"openfold", b"rosettafold", b"boltz", b"chai-1"
+)  # fmt: skip
 _EXPERIMENT = re.compile(
     rb"(?i)diffraction|nmr|microscopy|scattering|crystallography|neutron|epr|fluorescence"
 )
@@ -47,12 +49,14 @@ def declares_prediction(header: bytes | gemmi.cif.Document) -> bool | None:
 
 def names_experiment(method: bytes | str) -> bool:
     """Whether a method (EXPDTA, ``_exptl.method``) is experimental."""
-    return _EXPERIMENT.search(method if isinstance(method, bytes) else method.encode()) is not None
+    raw = method if isinstance(method, bytes) else method.encode()
+    return bool(raw) and _EXPERIMENT.search(raw) is not None
 
 
 def names_predictor(text: bytes | str) -> bool:
     """Whether a header names a structure predictor that writes pLDDT."""
-    return _PREDICTORS.search(text if isinstance(text, bytes) else text.encode()) is not None
+    lower = (text if isinstance(text, bytes) else text.encode()).lower()
+    return any(name in lower for name in _PREDICTORS)
 
 
 _NAMING_TAGS = (

@@ -32,16 +32,19 @@ class Groups:
     starts: NDArray[np.intp]
     atoms: int
     alternates: bool
+    _chosen: NDArray[np.uint8] | None = None
 
     @classmethod
     def of(cls, table: AtomTable) -> Groups:
         """A residue ends where chain, number, insertion code or residue name change."""
-        change = table.number[1:] != table.number[:-1]
+        first = np.empty(len(table), bool)
+        first[0] = True
+        change = np.not_equal(table.number[1:], table.number[:-1], out=first[1:])
         change |= table.residue[1:] != table.residue[:-1]
-        change |= table.chain[1:] != table.chain[:-1]
         change |= table.icode[1:] != table.icode[:-1]
-        starts = np.concatenate([[0], np.flatnonzero(change) + 1])
-        return cls(starts, len(table), bool(table.altloc.any()))
+        if not table.one_chain:
+            change |= table.chain[1:] != table.chain[:-1]
+        return cls(first.nonzero()[0], len(table), bool(table.altloc.any()))
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -55,6 +58,12 @@ class Groups:
     def residue_of_atom(self) -> NDArray[np.intp]:
         """Residue [n] of each atom."""
         return np.repeat(np.arange(len(self)), self.sizes)
+
+    def chosen(self, table: AtomTable, altloc: str) -> NDArray[np.uint8]:
+        """:func:`chosen_altloc`, worked out once."""
+        if self._chosen is None:
+            self._chosen = chosen_altloc(table, self, altloc)
+        return self._chosen
 
     def count(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
         """How many of the given rows lie in each residue, [R]."""
@@ -71,6 +80,8 @@ class Backbone:
     rows : int array [R, K]
         Row in the table; the first row of the residue where the atom is not present.
     present : bool array [R, K]
+    complete : bool
+        All are known to be present, once each and without alternates.
     repeats : int array [R] or None
         Atoms whose residue, name and label came before; None if there are none.
     moved : bool array [R] or None
@@ -79,6 +90,7 @@ class Backbone:
 
     rows: NDArray[np.intp]
     present: NDArray[np.bool_]
+    complete: bool = False
     repeats: NDArray[np.intp] | None = None
     moved: NDArray[np.bool_] | None = None
 
@@ -107,7 +119,7 @@ def chosen_altloc(table: AtomTable, groups: Groups, altloc: str) -> NDArray[np.u
 def count_alternates(table: AtomTable, groups: Groups, altloc: str) -> NDArray[np.intp]:
     """Atoms [R] of conformers that were not chosen, per residue."""
     rows = np.flatnonzero(table.altloc)
-    chosen = chosen_altloc(table, groups, altloc)[groups.residue_of_atom[rows]]
+    chosen = groups.chosen(table, altloc)[groups.residue_of_atom[rows]]
     return groups.count(rows[table.altloc[rows] != chosen])
 
 
@@ -120,11 +132,10 @@ def backbone_rows(table: AtomTable, groups: Groups, keys: NDArray[np.uint64], al
     n = len(groups)
     starts = groups.starts
     # Nearly every file lists N, CA, C, O first in each residue and once: look there before searching.
-    if starts[-1] + len(keys) <= groups.atoms:
+    if not groups.alternates and starts[-1] + len(keys) <= groups.atoms:
         rows = starts[:, None] + np.arange(len(keys))
-        names = table.atom[rows]
-        if (names == keys).all() and all(np.count_nonzero(table.atom == key) == n for key in keys):
-            return Backbone(rows, np.ones(rows.shape, bool))
+        if (table.atom[rows] == keys).all() and all(np.count_nonzero(table.atom == key) == n for key in keys):
+            return Backbone(rows, np.ones(rows.shape, bool), True)
     result = Backbone(np.repeat(starts[:, None], len(keys), 1), np.zeros((n, len(keys)), bool))
     for column, key in enumerate(keys):
         hits = np.flatnonzero(table.atom == key)
@@ -142,7 +153,7 @@ def _leading(
 ) -> NDArray[np.intp]:
     """One row for each residue among ``hits``, all of one atom name; notes repeats in ``result``."""
     residue, label = groups.residue_of_atom[hits], table.altloc[hits]
-    chosen = chosen_altloc(table, groups, altloc)[residue] if groups.alternates else 0
+    chosen = groups.chosen(table, altloc)[residue] if groups.alternates else 0
     rank = np.where(label == chosen, 0, np.where(label == 0, 1, 2))
     occupancy = np.nan_to_num(table.occupancy[hits]) * (rank == 2)
     order = np.lexsort((hits, -occupancy, rank, residue))

@@ -150,9 +150,11 @@ class Protein:
         Where a C-alpha is missing the numbering decides.
         """
         with np.errstate(invalid="ignore"):
-            distance = np.asarray(np.linalg.norm(np.diff(self.ca, axis=0), axis=-1))
+            distance = np.linalg.norm(np.diff(self.ca, axis=0), axis=-1)
+            far = distance > BOND_LENGTH_LIMIT
         by_number = np.diff(self.position) > 1
-        return np.where(np.isfinite(distance), distance > BOND_LENGTH_LIMIT, by_number)
+        breaks: NDArray[np.bool_] = np.logical_or(far, np.isnan(distance) & by_number)
+        return breaks
 
     def select(self, keep: NDArray[np.bool_] | NDArray[np.integer]) -> Protein:
         """Residues picked by a mask [L] or by indices, with their numbers."""

@@ -197,10 +197,11 @@ def _protein(
     segments: tuple[Segment, ...] | None,
 ) -> Protein:
     """One chain, cut and filtered."""
-    dropped = residues.dropped(index) if residues.eventful else {}
+    dropped = residues.dropped(index) if not residues.plain else {}
     for kind, count in extra.items():
         dropped[kind] = dropped.get(kind, 0) + count
-    index = index[residues.drop[index] == 0]
+    if not residues.plain:
+        index = index[residues.drop[index] == 0]
     icode = residues.icode[index].view("S1")
     if segments is not None:
         inside = segment_mask(residues.number[index], icode, segments, where)
@@ -275,7 +276,7 @@ def _protein_chains(
 ) -> tuple[list[str], list[NDArray[np.intp]], NDArray[np.intp]]:
     """Names and residues of the protein chains, and the residues that belong to none of them."""
     chain = residues.chain
-    if (chain == chain[0]).all():
+    if table.one_chain or (chain == chain[0]).all():
         groups = {int(chain[0]): np.arange(len(chain))}
     else:
         keys, first = np.unique(chain, return_index=True)
@@ -284,7 +285,7 @@ def _protein_chains(
     rest = [np.zeros(0, np.intp)]
     for key, index in groups.items():
         reasons = residues.drop[index]
-        amino = np.count_nonzero(reasons == 0)
+        amino = len(reasons) - np.count_nonzero(reasons)
         if amino and amino > np.count_nonzero(reasons == residues.NUCLEIC):
             names.append(table.long_names.get(key, key_name(key)))
             found.append(index)
@@ -331,7 +332,9 @@ def _path(source: object) -> Path:
 
 def _content(path: Path, where: str) -> bytes:
     try:
-        return path.read_bytes()
+        # Unbuffered: the whole file is wanted in one piece.
+        with path.open("rb", buffering=0) as file:
+            return file.readall()
     except (OSError, ValueError) as error:
         got, hint = str(error), None
         if isinstance(error, FileNotFoundError):

@@ -87,11 +87,15 @@ def classify(name: str) -> tuple[str, Kind]:
 
 
 class _Codes(dict[int, int]):
-    """Name key -> ``kind << 8 | letter``, filled on first sight: a file has few distinct names."""
+    """Name key -> one character, filled on first sight: a file has few distinct names.
+
+    The character is the letter of a standard residue, the lower-case letter of a modified one's parent, and
+    the digit of the kind of everything else, so that the codes of a plain chain are its sequence.
+    """
 
     def __missing__(self, key: int) -> int:
         letter, kind = classify(key_name(key))
-        code = kind << 8 | ord(letter)
+        code = ord({Kind.AMINO: letter, Kind.MODIFIED: letter.lower()}.get(kind, str(int(kind))))
         if len(self) < 10_000:  # damaged files can hold any number of different names
             self[key] = code
         return code

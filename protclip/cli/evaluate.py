@@ -27,7 +27,7 @@ def evaluate(
 
     from protclip.cli.display import TerminalDisplay
     from protclip.embedding import load
-    from protclip.evaluation import evaluate_corpus
+    from protclip.corpus_evaluation import evaluate_corpus
     from protclip.training.report import metrics_lines, metrics_table
 
     display = TerminalDisplay()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import threading
 import urllib.request
@@ -15,6 +14,7 @@ from urllib.parse import urlparse
 import torch
 
 from protclip.config import cache_dir
+from protclip.data.download import download
 from protclip.errors import ConfigError, DownloadError, ProtclipError, WeightsError
 from protclip.modalities.esm2 import ESM2, SHAPES, ESM2Shape, empty_esm2, esm2_name, random_esm2
 from protclip.modalities.esm_checkpoint import file_sha256, read_checkpoint
@@ -191,12 +191,7 @@ def fetch_weights(name: str) -> Path:
     url = URL.format(name=name)
     path = cache_dir() / "esm2" / f"{name}.pt"
     size = remote_size(url)
-    # Bound late: only a machine that fetches needs the download stack.
-    importlib.import_module("protclip.data.download").download([url], path)
-    got = path.stat().st_size
-    if size is not None and got != size:
-        path.unlink()
-        raise DownloadError("the download is incomplete", where=url, got=f"{got} bytes", expected=str(size))
+    download(url, path, size=size, progress=True, by_hand=how_to_get(name))
     try:
         read_checkpoint(path)
     except WeightsError:

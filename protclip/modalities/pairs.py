@@ -24,7 +24,7 @@ class Gallery:
     ids : list of str
     left, right : int64 arrays [n]
         Indices into the items of :class:`AlignmentData`.
-    sizes : float array [n] or None
+    sizes : int64 array [n] or None
         Size of each item (residues), for the length-matched rank.
     labels : list of str or None
         Hierarchical class of each item, levels joined by ``.`` (C.A.T.H), for k-nearest-neighbour accuracy.
@@ -35,7 +35,7 @@ class Gallery:
     ids: list[str]
     left: Indices
     right: Indices
-    sizes: NDArray[np.float64] | None = None
+    sizes: Indices | None = None
     labels: list[str] | None = None
     clusters: list[str] | None = None
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protclip.data.build import cached_corpus, sample_corpus_dir
-from protclip.data.splits import assign_pairs, overlap_by_pdb, split_by_superfamily
+from protclip.data.splits import assign_pairs, overlap_by_pdb, pairing_clusters, split_by_superfamily
 from protclip.data.store import Corpus
 from protclip.data.vectors import VectorFile
 from protclip.errors import ConfigError, DataError, ProtclipError
@@ -76,16 +76,18 @@ def open_corpus(cath: str, *, min_plddt: float = 0.0, say: Say = lambda text: No
     return Corpus.open(cached_corpus(path, min_plddt=min_plddt or None, say=say))
 
 
-def sequence_side(model: ModelConfig, say: Say) -> SequenceModality:
+def sequence_side(model: ModelConfig, seed: int, say: Say) -> SequenceModality:
     """The ESM-2 side, with weights as asked for."""
     side = SequenceModality.create(
         model.sequence_encoder,
         weights=model.esm_weights or None,
         init=model.esm_init,
         tune=model.tune,
+        seed=seed,
     )
-    if side.provenance.message:
-        say(side.provenance.message)
+    origin = side.provenance
+    if origin.message:
+        say(f"WARNING: {origin.message}" if origin.fallback else origin.message)
     return side
 
 
@@ -126,9 +128,9 @@ def setup(
             notices.append(
                 f"{missing} of {len(corpus)} domains have no vector in {data.vectors} and are left out"
             )
-        right = VectorsModality(vectors.dim, stands_for="sequence")
+        right = VectorsModality(vectors.dim, stands_for="sequence", source=Path(data.vectors).name)
     else:
-        right = sequence_side(model, say)
+        right = sequence_side(model, seed, say)
     traceable = (
         np.array([bool(corpus[int(i)].has_ca.any()) for i in rows]) if len(rows) else np.zeros(0, bool)
     )
@@ -140,7 +142,7 @@ def setup(
     codes = [str(corpus.codes[i]) for i in rows]
     clusters = [str(corpus.clusters[i]) for i in rows]
     sequences = corpus.sequences(rows)
-    sizes = corpus.lengths[rows].astype(np.float64)
+    sizes = corpus.lengths[rows].astype(np.int64)
     structures: Sequence[Any] = CorpusStructures(corpus, rows)
     others: Sequence[Any] = VectorItems(vectors, ids) if vectors is not None else sequences
 
@@ -148,9 +150,10 @@ def setup(
         codes, ids, valid=data.valid_fraction, test=data.test_fraction, seed=data.split_seed
     )
     fraction = 1.0 if objective == "clip-all" else data.paired
-    pairing = assign_pairs([clusters[i] for i in splits.train], fraction, seed, data.pools)
-    train = np.asarray(splits.train)
-    paired, pool_left, pool_right = (train[index] for index in pairing[:3])
+    grouped = pairing_clusters(corpus.codes[rows], corpus.clusters[rows])
+    pairing = assign_pairs(grouped, fraction, seed, data.pools, ids=ids, index=splits.train)
+    train = splits.train
+    paired, pool_left, pool_right = pairing
     extra_left, left_notes = _extra_structures(left, data.unpaired_structures, splits, sequences)
     extra_right, right_notes = _extra_others(right, data.unpaired_sequences, vectors, splits, sequences)
     notices += left_notes + right_notes
@@ -268,7 +271,7 @@ def gallery_of(corpus: Corpus, rows: Indices) -> Gallery:
         [corpus.ids[i] for i in rows],
         np.arange(len(rows)),
         np.arange(len(rows)),
-        corpus.lengths[rows].astype(np.float64),
+        corpus.lengths[rows].astype(np.int64),
         codes if any(codes) else None,
         [str(corpus.clusters[i]) for i in rows] if any(codes) else None,
     )

@@ -41,7 +41,7 @@ class StructureModality(Modality[Protein]):
     2
     """
 
-    name: ClassVar[str] = "structure"
+    name = "structure"
     budget: ClassVar[int] = 8192
 
     def __init__(
@@ -60,10 +60,7 @@ class StructureModality(Modality[Protein]):
 
     def config(self) -> dict[str, Any]:
         """Architecture and augmentation as plain values."""
-        values = {
-            k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self.cdconv).items()
-        }
-        return {"cdconv": values, **self.view, "min_plddt": self.min_plddt}
+        return {"cdconv": self.cdconv.to_dict(), **self.view, "min_plddt": self.min_plddt}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> StructureModality:
@@ -165,4 +162,3 @@ def is_structure_file(path: Path) -> bool:
     name = path.name.lower().removesuffix(".gz")
     suffix = Path(name).suffix
     return suffix in STRUCTURE_SUFFIXES or (suffix == "" and len(name) == 7)
-

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from protclip.errors import ConfigError
@@ -26,10 +27,7 @@ def fit_closed_form(
         raise ConfigError("CCA learns from pairs alone", where="--paired", got=f"{len(data.pairs)} pairs")
     if features[0] is None or features[1] is None:
         raise ConfigError("CCA needs the features of both towers")
-    rows = [
-        model.heads[name].standardise(own).double().numpy()  # type: ignore[union-attr, operator]
-        for name, own in zip(model.names, features, strict=True)
-    ]
+    rows = [_standardised(model.heads[name], own) for name, own in zip(model.names, features, strict=True)]
     x, y = rows[0][data.pairs[:, 0]], rows[1][data.pairs[:, 1]]
     best, best_score = None, -np.inf
     for ridge in RIDGES:
@@ -51,3 +49,8 @@ def fit_closed_form(
     ):
         head: Any = model.heads[name]
         head.start_from(torch.from_numpy(mean).float(), torch.from_numpy(weight).float())
+
+
+def _standardised(head: Any, features: Tensor) -> NDArray[np.float64]:
+    rows: NDArray[np.float64] = head.standardise(features).double().numpy()
+    return rows

@@ -192,9 +192,9 @@ class Loop:
         leaves = {key: torch.cat(vectors).requires_grad_() for key, vectors in held.items()}
         scale = self.model.scale.detach().requires_grad_()
         losses = self._losses(leaves, batch.n_pairs, scale)
-        losses["loss"].backward()
+        torch.autograd.backward(losses["loss"])
         pieces = {
-            key: leaf.grad.split([len(v) for v in held[key]])
+            key: torch.split(leaf.grad, [len(v) for v in held[key]])
             for key, leaf in leaves.items()
             if leaf.grad is not None
         }

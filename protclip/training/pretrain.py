@@ -28,7 +28,7 @@ from protclip.training.closed_form import fit_closed_form
 from protclip.training.loop import Loop, Progress
 from protclip.training.plots import plot_curves, plot_embedding
 from protclip.training.report import model_card
-from protclip.training.running import Display, make_fabric
+from protclip.training.running import Display, Silent, make_fabric
 from protclip.training.sampler import PairedUnpairedSampler
 from protclip.training.steps import Side, StepDataset
 
@@ -56,7 +56,7 @@ class Pretraining:
         display: Display | None = None,
     ) -> None:
         self.config, self.folder, self.build = config, folder, build
-        self.display = display or Display()
+        self.display: Display = display or Silent()
         self.is_main = True
         self.losses: dict[str, float] = {}
 
@@ -83,7 +83,7 @@ class Pretraining:
         )
         fabric.launch()
         self.is_main = fabric.is_global_zero
-        display = self.display if fabric.is_global_zero else Display()
+        display: Display = self.display if fabric.is_global_zero else Silent()
         with fabric.rank_zero_first():
             if fabric.is_global_zero:
                 self._open_folder(resume)
@@ -168,7 +168,7 @@ class Pretraining:
                 device=device,
                 precision=self.config.train.precision,
                 cache=cache_dir() / "features",
-                progress=lambda done, total: display.advance(done),
+                progress=advance,
             )
         else:
             rows = encode(

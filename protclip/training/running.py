@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 from protclip.errors import ConfigError, ProtclipError
 from protclip.inference import pick_device
@@ -28,20 +28,40 @@ class Interrupted(ProtclipError):
     """Training was stopped by the user after saving its state."""
 
 
-class Display:
-    """What a run reports while it works; the default says nothing."""
+class Display(Protocol):
+    """What a run reports while it works."""
 
     def say(self, text: str) -> None:
         """One sentence for the user."""
+        ...
 
     def begin(self, label: str, total: int) -> None:
         """A piece of long work starts."""
+        ...
 
     def advance(self, done: int, losses: dict[str, float] | None = None) -> None:
         """``done`` of the total is finished."""
+        ...
 
     def end(self) -> None:
         """The piece of work is over."""
+        ...
+
+
+class Silent:
+    """A display that shows nothing."""
+
+    def say(self, text: str) -> None:
+        """Say nothing."""
+
+    def begin(self, label: str, total: int) -> None:
+        """Show nothing."""
+
+    def advance(self, done: int, losses: dict[str, float] | None = None) -> None:
+        """Show nothing."""
+
+    def end(self) -> None:
+        """Show nothing."""
 
 
 @dataclass
