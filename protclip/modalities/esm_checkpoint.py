@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.serialization import safe_globals
 
+from protclip.data.download import file_digest
 from protclip.errors import ConfigError, WeightsError
 from protclip.modalities.esm2 import ESM2, SHAPES, ESM2Shape, rotary_frequencies
 
@@ -86,15 +87,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, or of the names and hashes of the safetensors files of a folder."""
-    total = hashlib.sha256()
     if path.is_dir():
+        total = hashlib.sha256()
         for part in sorted(path.glob("*.safetensors")):
             total.update(f"{part.name} {file_sha256(part)}\n".encode())
         return total.hexdigest()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 22):
-            total.update(block)
-    return total.hexdigest()
+    return file_digest(path)
 
 
 def _read_file(path: Path) -> tuple[ESM2Shape, dict[str, Tensor]]:

@@ -14,6 +14,7 @@ from urllib.parse import urlparse
 import torch
 
 from protclip.config import cache_dir
+from protclip.data.atomic import file_lock
 from protclip.data.download import download
 from protclip.errors import ConfigError, DownloadError, ProtclipError, WeightsError
 from protclip.modalities.esm2 import ESM2, SHAPES, ESM2Shape, empty_esm2, esm2_name, random_esm2
@@ -124,7 +125,7 @@ def initial_esm2(
             if init == "pretrained":
                 raise _missing(name, error) from error
             message = (
-                f"No pretrained {name} weights on disk and none could be fetched ({error.message}): training "
+                f"No pretrained {name} weights on disk and none could be fetched ({_why(error)}): training "
                 "a small ESM-2-shaped network FROM SCRATCH instead. Expect weaker sequence features. "
                 + how_to_get(name)
             )
@@ -191,12 +192,15 @@ def fetch_weights(name: str) -> Path:
     url = URL.format(name=name)
     path = cache_dir() / "esm2" / f"{name}.pt"
     size = remote_size(url)
-    download(url, path, size=size, progress=True, by_hand=how_to_get(name))
-    try:
-        read_checkpoint(path)
-    except WeightsError:
-        path.unlink()
-        raise
+    with file_lock(path.with_suffix(".lock")):  # the processes of one run ask at the same time
+        if path.is_file():
+            return path
+        download(url, path, size=size, progress=True, by_hand=how_to_get(name))
+        try:
+            read_checkpoint(path)
+        except WeightsError:
+            path.unlink()
+            raise
     return path
 
 
@@ -242,10 +246,14 @@ def how_to_get(name: str) -> str:
 
 def _missing(name: str, error: ProtclipError) -> WeightsError:
     return WeightsError(
-        f"no pretrained {name} weights on disk, and they could not be fetched ({error.message})",
+        f"no pretrained {name} weights on disk, and they could not be fetched ({_why(error)})",
         where="--esm-init pretrained",
         hint=how_to_get(name),
     )
+
+
+def _why(error: ProtclipError) -> str:
+    return f"{error.message}: {error.got}" if error.got else error.message
 
 
 def _random(name: str, seed: int, message: str, fallback: bool = False) -> tuple[ESM2, Provenance]:
