@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import time
 from collections.abc import Iterator
@@ -71,16 +72,31 @@ def file_lock(path: Path) -> Iterator[bool]:
 
     The kernel drops the lock when its holder dies, so a killed process blocks nobody. Where the
     system has no such locks (Windows) the block runs unlocked.
+
+    Raises
+    ------
+    DataError
+        If the lock file cannot be made.
     """
     try:
         import fcntl
     except ImportError:  # pragma: no cover
         yield False
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        # A spawned worker is importing the script that started it, which would wait for itself here.
+        raise DataError(
+            "a script that starts worker processes must not do so when it is imported",
+            where=str(path),
+            hint='Put its calls under `if __name__ == "__main__":`',
+        )
     waited = False
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise DataError("cannot be written", where=str(path.parent), got=error.strerror) from None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

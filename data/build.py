@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -250,7 +251,9 @@ def _build(
         else:
             resumed += done
     if workers is None:
-        workers = available_cores() if sum(len(chunk) for chunk, _ in todo) >= PARALLEL_FROM else 1
+        large = sum(len(chunk) for chunk, _ in todo) >= PARALLEL_FROM
+        # A daemonic process (a data loader's worker, say) may not start others.
+        workers = available_cores() if large and not multiprocessing.current_process().daemon else 1
     workers = min(workers, max(1, len(todo)))
     with _bar(progress, len(items)) as advance:
         advance(len(items) - sum(len(chunk) for chunk, _ in todo))

@@ -209,7 +209,8 @@ def assign_pairs(
     names = [str(clusters[i]) or f"\0{ids[i]}" for i in chosen]
     groups = [chosen[group] for group in _groups(names, [ids[i] for i in chosen])]
     rng = np.random.default_rng([seed, 1])
-    paired, rest = _fill(_shuffled(groups, seed), round(fraction * len(chosen)), at_least_one=fraction > 0)
+    target = max(round(fraction * len(chosen)), int(fraction > 0))
+    paired, rest = _fill(_shuffled(groups, seed), target, at_least_one=fraction > 0)
     left = right = rest
     if pools == "disjoint":
         n_rest = sum(map(len, rest))

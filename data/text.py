@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import BinaryIO, cast
 from protclip.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
+_UNDECODABLE = re.compile("[\udc80-\udcff]")
 
 
 def numbered_lines(path: str | Path) -> Iterator[tuple[int, str]]:
@@ -39,16 +41,15 @@ def numbered_lines(path: str | Path) -> Iterator[tuple[int, str]]:
             head = raw.read(2)
             raw.seek(0)
             stream = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if head == GZIP_MAGIC else raw
-            for number, line in enumerate(io.TextIOWrapper(stream, encoding="utf-8-sig"), 1):
+            # Undecodable bytes come through as lone surrogates, so that their line is known.
+            text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape")
+            for number, line in enumerate(text, 1):
+                if not line.isascii() and (bad := _UNDECODABLE.search(line)):
+                    got = f"byte 0x{ord(bad[0]) - 0xDC00:02x}"
+                    raise DataError("this is not UTF-8 text", where=f"{path}:{number}", got=got)
                 if "\0" in line:
                     raise DataError("this is not a text file", where=f"{path}:{number}", got="a NUL byte")
                 yield number, line.rstrip("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            "this is not UTF-8 text",
-            where=f"{path}:{number + 1}",
-            got=f"byte 0x{error.object[error.start]:02x}",
-        ) from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(
             "the gzip file is damaged or cut off",

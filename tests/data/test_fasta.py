@@ -1,0 +1,97 @@
+"""FASTA as it comes: gaps, stops, Windows, gzip, and nonsense."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protclip.data.fasta import read_fasta
+from protclip.errors import DataError, ProtclipError
+
+
+def _read(path: Path, content: bytes | str) -> list[tuple[str, str]]:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return list(read_fasta(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (">a desc here\nMKV\nLLA\n\n>b\tx\nGG", [("a", "MKVLLA"), ("b", "GG")]),
+        (">a\r\nMK\r\n>b\r\nGG\r\n", [("a", "MK"), ("b", "GG")]),
+        (">a\rMK\rV\r", [("a", "MKV")]),
+        ("\ufeff>a\nMK\n", [("a", "MK")]),
+        ("\n\n> a\nmk v\n", [("a", "MKV")]),
+        (">sp|P1|X\nM-K..V*\n", [("sp|P1|X", "MKV")]),
+        (">a\nMK\n*\n", [("a", "MK")]),
+        (">a\nBJOUXZ\n", [("a", "BJOUXZ")]),
+    ],
+)
+def test_accepted(tmp_path: Path, content: str, expected: list[tuple[str, str]]) -> None:
+    assert _read(tmp_path / "x.fasta", content) == expected
+    assert _read(tmp_path / "x.dat", gzip.compress(content.encode())) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "no FASTA record"),
+        ("\n\n", "no FASTA record"),
+        ("MKV\n>a\nMK", r"x:1: not a FASTA file; got 'MKV'"),
+        (">a\nMK\n>\nMK", "x:3: header without an id"),
+        (">a\nMK\n>a again\nMK", "x:3: id used twice; got 'a', first in line 1"),
+        (">a\n>b\nMK", "x:1: record without a sequence; got 'a'"),
+        (">a\nMK\n>b\n", "x:3: record without a sequence; got 'b'"),
+        (">a\n--*\n", "x:1: record without a sequence"),
+        (">a\nMK\nV1L\n", "x:3: not a residue letter in 'a'; got '1'"),
+        (">a\nMÄ\n", "x:2: not a residue letter in 'a'; got 'Ä'"),
+        (">a\nM*K\n", r"x:2: not a residue letter in 'a'; got '\*'"),
+        (">a\nM*\nK\n", "x:3: residues after the stop"),
+        (">a\nM\0K\n", "x:2: this is not a text file"),
+        (b">a\nM\xffK\n", "x:2: this is not UTF-8 text; got byte 0xff"),
+        (gzip.compress(b">a\nMKVLLA\n", mtime=0)[:-9], "damaged or cut off"),
+        (b"\x1f\x8b garbage", "damaged or cut off"),
+    ],
+)
+def test_refused(tmp_path: Path, content: bytes | str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        _read(tmp_path / "x", content)
+
+
+def test_it_is_a_stream(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text(">a\nMK\n>b\nM1\n")
+    records = read_fasta(tmp_path / "x")
+    assert next(records) == ("a", "MK")
+    with pytest.raises(DataError):
+        next(records)
+
+
+def test_repeated_ids_on_request(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text(">a\nMK\n>a\nGG\n")
+    assert list(read_fasta(tmp_path / "x", unique=False)) == [("a", "MK"), ("a", "GG")]
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        next(read_fasta(tmp_path / "none"))
+
+
+@given(st.binary(max_size=300) | st.text("> ACDxyz*-.\n\r1", max_size=200).map(str.encode))
+@settings(max_examples=150)
+def test_anything_is_records_or_an_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.fasta"
+    try:
+        records = _read(path, content)
+    except ProtclipError as error:
+        assert str(path) in str(error)
+        return
+    assert records
+    assert len({id for id, _ in records}) == len(records)
+    for id, sequence in records:
+        assert id
+        assert sequence.isalpha()
+        assert sequence == sequence.upper()

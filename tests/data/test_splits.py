@@ -1,0 +1,178 @@
+"""Splits and pairings: whole clusters, the fractions asked for, the same again with the same seed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protclip.data.splits import (
+    Pairing,
+    Splits,
+    assign_pairs,
+    overlap_by_pdb,
+    pairing_clusters,
+    pdb_code,
+    split_by_superfamily,
+)
+from protclip.data.store import Corpus
+from protclip.errors import ConfigError, DataError
+
+sizes = st.lists(st.integers(1, 12), min_size=4, max_size=25)
+
+
+def _members(sizes: list[int]) -> tuple[list[str], list[str]]:
+    names = [f"1.{k}.1.1" for k, size in enumerate(sizes) for _ in range(size)]
+    return names, [f"d{i:03d}" for i in range(len(names))]
+
+
+@given(sizes, st.floats(0, 0.4), st.floats(0.01, 0.4), st.integers(0, 99))
+def test_split_keeps_superfamilies_whole(sizes: list[int], valid: float, test: float, seed: int) -> None:
+    codes, ids = _members(sizes)
+    parts = split_by_superfamily(codes, ids, valid=valid, test=test, seed=seed)
+    every = np.concatenate([parts.train, parts.valid, parts.test])
+    assert sorted(every) == list(range(len(ids)))
+    groups = [{codes[i] for i in part} for part in (parts.train, parts.valid, parts.test)]
+    assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
+    assert len(parts.train)
+    assert len(parts.test)
+    assert (len(parts.valid) > 0) == (valid > 0)
+    for part, fraction in ((parts.test, test), (parts.valid, valid)):
+        # Within one superfamily of the target.
+        assert abs(len(part) - fraction * len(ids)) <= max(sizes)
+
+
+@given(sizes, st.integers(0, 9))
+def test_split_ignores_the_order_of_the_domains(sizes: list[int], seed: int) -> None:
+    codes, ids = _members(sizes)
+    order = np.random.default_rng(seed).permutation(len(ids))
+    one = split_by_superfamily(codes, ids, seed=seed).to_dict(ids)
+    ids2 = [ids[i] for i in order]
+    two = split_by_superfamily([codes[i] for i in order], ids2, seed=seed).to_dict(ids2)
+    assert {name: sorted(part) for name, part in one.items()} == {name: sorted(part) for name, part in two.items()}
+
+
+def test_a_dominating_superfamily_trains() -> None:
+    codes, ids = _members([80, 5, 5, 5, 5])
+    for seed in range(20):
+        parts = split_by_superfamily(codes, ids, valid=0.1, test=0.1, seed=seed)
+        assert codes[0] in {codes[i] for i in parts.train}
+        assert (len(parts.valid), len(parts.test)) == (10, 10)
+
+
+def test_seeds_differ_and_unlabelled_domains_stand_alone() -> None:
+    codes, ids = _members([3] * 20)
+    assert split_by_superfamily(codes, ids, seed=1).to_dict(ids) != split_by_superfamily(codes, ids, seed=2).to_dict(ids)
+    alone = split_by_superfamily([""] * 10, [f"d{i}" for i in range(10)], valid=0.2, test=0.3, seed=0)
+    assert [len(part) for part in (alone.train, alone.valid, alone.test)] == [5, 2, 3]
+
+
+def test_split_of_the_shipped_corpus_is_near_the_fractions(sample_file: Path) -> None:
+    corpus = Corpus.open(sample_file)
+    parts = split_by_superfamily(corpus.codes, corpus.ids, valid=0.15, test=0.25, seed=0)
+    assert abs(len(parts.test) - 42) <= 1
+    assert abs(len(parts.valid) - 25) <= 1
+    restored = Splits.from_dict(json.loads(json.dumps(parts.to_dict(corpus.ids))), corpus.ids)
+    np.testing.assert_array_equal(restored.train, parts.train)
+    with pytest.raises(DataError, match="does not fit this corpus"):
+        Splits.from_dict(parts.to_dict(corpus.ids), corpus.ids[1:])
+
+
+def test_impossible_splits() -> None:
+    with pytest.raises(ConfigError, match="test: fraction out of range"):
+        split_by_superfamily(["a"], ["1"], test=1.5)
+    with pytest.raises(ConfigError, match="nothing left for training"):
+        split_by_superfamily(["a"], ["1"], test=0.5, valid=0.5)
+    with pytest.raises(DataError, match="too few superfamilies.*got 2 over 3 domains, expected at least 3"):
+        split_by_superfamily(["a", "a", "b"], ["1", "2", "3"])
+
+
+@given(sizes, st.floats(0, 1), st.integers(0, 99), st.sampled_from(["shuffled", "disjoint"]))
+def test_pairs_by_whole_clusters(sizes: list[int], fraction: float, seed: int, pools: str) -> None:
+    clusters, ids = _members(sizes)
+    pairing = assign_pairs(clusters, fraction, seed, pools, ids=ids)  # type: ignore[arg-type]
+    names = [{clusters[i] for i in part} for part in pairing]
+    assert abs(len(pairing.paired) - fraction * len(ids)) <= max(sizes)
+    assert not names[0] & (names[1] | names[2])
+    rest = len(ids) - len(pairing.paired)
+    if pools == "shuffled":
+        assert sorted(pairing.unpaired_left) == sorted(pairing.unpaired_right)
+        assert len(pairing.unpaired_left) == rest
+    else:
+        assert not names[1] & names[2]
+        assert len(pairing.unpaired_left) + len(pairing.unpaired_right) == rest
+        assert abs(len(pairing.unpaired_left) - len(pairing.unpaired_right)) <= max(sizes) + 1
+    again = assign_pairs(clusters, fraction, seed, pools, ids=ids)  # type: ignore[arg-type]
+    for a, b in zip(pairing, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@given(sizes, st.integers(0, 9))
+def test_all_or_nothing(sizes: list[int], seed: int) -> None:
+    clusters, ids = _members(sizes)
+    n = len(ids)
+    assert [len(part) for part in assign_pairs(clusters, 0, seed)] == [0, n, n]
+    assert [len(part) for part in assign_pairs(clusters, 1, seed)] == [n, 0, 0]
+    assert len(assign_pairs(clusters, 1e-6, seed).paired) >= 1
+
+
+def test_unpaired_rows_do_not_give_their_partners_away() -> None:
+    clusters, ids = _members([1] * 400)
+    pairing = assign_pairs(clusters, 0.1, 3, ids=ids)
+    n = len(pairing.unpaired_left)
+    assert n == 360
+    # Independent orders: about one row in n meets its own partner by chance.
+    assert (pairing.unpaired_left == pairing.unpaired_right).sum() < 8
+    assert (np.diff(pairing.unpaired_left) > 0).mean() < 0.6
+
+
+def test_pairs_within_the_training_part() -> None:
+    clusters, ids = _members([2] * 10)
+    train = np.arange(4, 20)
+    pairing = assign_pairs(clusters, 0.5, 0, "disjoint", ids=ids, index=train)
+    assert sorted(np.concatenate(pairing)) == train.tolist()
+    assert [len(part) for part in pairing] == [8, 4, 4]
+    restored = Pairing.from_dict(json.loads(json.dumps(pairing.to_dict(ids))), ids)
+    for a, b in zip(pairing, restored, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_pairing_options_are_checked() -> None:
+    with pytest.raises(ConfigError, match="--paired: fraction out of range; got 1.5, expected 0 to 1"):
+        assign_pairs(["a"], 1.5, 0)
+    with pytest.raises(ConfigError, match="--pools: unknown pools"):
+        assign_pairs(["a"], 0.5, 0, "both")  # type: ignore[arg-type]
+
+
+def test_superfamily_stands_in_for_unknown_clusters() -> None:
+    codes, clusters = np.array(["1.1.1.1", "1.1.1.1", ""]), np.array(["1.1.1.1.2", "", ""])
+    assert pairing_clusters(codes, clusters).tolist() == ["1.1.1.1.2", "1.1.1.1", ""]
+
+
+@pytest.mark.parametrize(
+    ("id", "code"),
+    [
+        ("1oaiA00", "1oai"),
+        ("1OAI", "1oai"),
+        ("1oai_A", "1oai"),
+        ("4fae.B", "4fae"),
+        ("2pmo-X_extra", "2pmo"),
+        ("d1abca_", "1abc"),
+        ("d1abc.1", "1abc"),
+        ("pdb1abc", "1abc"),
+        ("AF-P12345-F1-model_v4", None),
+        ("P12345", None),
+        ("domain1", None),
+        ("", None),
+    ],
+)
+def test_pdb_codes(id: str, code: str | None) -> None:
+    assert pdb_code(id) == code
+
+
+def test_overlap_by_pdb_entry() -> None:
+    assert overlap_by_pdb(["1oaiA00", "AF-1"], ["2abc_A", "1oai-C", "AF-1", "1OAI_D"]) == ["1oai-C", "1OAI_D"]
