@@ -35,6 +35,8 @@ HUGGING_FACE = (
     (r"^encoder\.layer\.(\d+)\.intermediate\.dense\.", r"layers.\1.fc1."),
     (r"^encoder\.layer\.(\d+)\.output\.dense\.", r"layers.\1.fc2."),
     (r"^encoder\.layer\.(\d+)\.LayerNorm\.", r"layers.\1.final_layer_norm."),
+    (r"norm\.gamma$", "norm.weight"),  # some releases of transformers write these old names
+    (r"norm\.beta$", "norm.bias"),
     (r"\.query_proj\.", ".q_proj."),
     (r"\.key_proj\.", ".k_proj."),
     (r"\.value_proj\.", ".v_proj."),
@@ -130,7 +132,7 @@ def _read_file(path: Path) -> tuple[ESM2Shape, dict[str, Tensor]]:
             expected="ESM-2",
             hint="Use one of " + ", ".join(name for name in SHAPES if name != "scratch"),
         )
-    values = settings if isinstance(settings, Mapping) else vars(settings)
+    values = settings if isinstance(settings, Mapping) else getattr(settings, "__dict__", {})
     shape = _shape(
         values, ("encoder_layers", "encoder_embed_dim", "encoder_attention_heads", "token_dropout"), path
     )
@@ -154,6 +156,13 @@ def _read_folder(path: Path) -> tuple[ESM2Shape, dict[str, Tensor]]:
         raise WeightsError(
             "the folder holds another model", where=str(path), got=f"model_type {kind}", expected="ESM-2"
         )
+    if config.get("layer_norm_eps", 1e-5) != 1e-5:
+        raise WeightsError(
+            "a variant of ESM-2",
+            where=str(path),
+            got=f"layer_norm_eps {config['layer_norm_eps']}",
+            expected="1e-05",
+        )
     if not files:
         raise WeightsError("no weights in the folder", where=str(path), expected="model.safetensors")
     shape = _shape(config, ("num_hidden_layers", "hidden_size", "num_attention_heads", "token_dropout"), path)
@@ -175,7 +184,7 @@ def _shape(values: Mapping[str, Any], keys: tuple[str, str, str, str], path: Pat
             expected="whole numbers",
         )
     try:
-        return ESM2Shape(int(layers or 0), int(width or 0), int(heads or 0), bool(token_dropout))
+        return ESM2Shape(int(layers or 0), int(width or 0), int(heads or 0), token_dropout is not False)
     except ConfigError as error:
         raise WeightsError(error.message, where=str(path), got=error.got, expected=error.expected) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import esm
 import pytest
 import torch
+from torch import Tensor
+
 from protclip.errors import ConfigError
 from protclip.modalities import esm2
 from protclip.modalities.attention import Packing, attend, attend_in_runs, attend_padded
@@ -17,7 +20,6 @@ from protclip.modalities.esm2 import ESM2, SHAPES, TOKENS, ESM2Shape, esm2_name,
 from protclip.modalities.esm_weights import load_esm2
 from protclip.modalities.lora import LoRALinear, add_lora
 from protclip.modalities.tokens import collate_sequences
-from torch import Tensor
 
 SEQUENCES = ["MKT<mask>LLA<mask>K", "ACDEFGHIKLMNPQRSTVWYXBUZO.-", "G", "<mask>", "MKVLAAGIVGLCAKAYLE" * 5]
 
@@ -48,7 +50,9 @@ def test_equals_fair_esm_with_masks_rare_letters_and_padding(tiny_net: Any, ours
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["esm2_t6_8M_UR50D", pytest.param("esm2_t12_35M_UR50D", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["esm2_t6_8M_UR50D", pytest.param("esm2_t12_35M_UR50D", marks=pytest.mark.slow)]
+)
 def test_equals_fair_esm_at_published_sizes(
     name: str, make_fair_esm: Callable[..., Any], write_checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -66,15 +70,18 @@ def test_equals_fair_esm_at_published_sizes(
 def test_reads_what_fair_esm_reads(tiny_checkpoint: Path, ours: ESM2) -> None:
     """The file of the fixture is a checkpoint to fair-esm too, so the format is its own."""
     from esm.pretrained import load_model_and_alphabet_core
-    from protclip.modalities.esm_checkpoint import read_checkpoint
     from torch.serialization import safe_globals
 
-    with safe_globals([__import__("argparse").Namespace]):
+    from protclip.modalities.esm_checkpoint import read_checkpoint
+
+    with safe_globals([Namespace]):
         data = torch.load(tiny_checkpoint, weights_only=True)
     with pytest.warns(UserWarning, match="Regression weights"):
         theirs, _ = load_model_and_alphabet_core("esm2_tiny", data, None)
     assert read_checkpoint(tiny_checkpoint).shape == ESM2Shape(2, 32, 4)
-    torch.testing.assert_close(ours.layers[1].fc1.weight, theirs.layers[1].fc1.weight, atol=0, rtol=0)
+    torch.testing.assert_close(
+        ours.state_dict()["layers.1.fc1.weight"], theirs.layers[1].fc1.weight, atol=0, rtol=0
+    )
 
 
 @torch.no_grad()
@@ -125,14 +132,18 @@ def slow_attention(q: Tensor, k: Tensor, v: Tensor, lengths: list[int]) -> Tenso
 @pytest.mark.parametrize("lengths", [[3], [1], [2, 2, 2], [4, 1, 1, 3], [5, 2]])
 @pytest.mark.parametrize("path", [attend, attend_in_runs, attend_padded])
 def test_attention_equals_loops(path: Callable[..., Tensor], lengths: list[int]) -> None:
-    q, k, v = torch.randn(3, sum(lengths), 2, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    q, k, v = torch.randn(
+        3, sum(lengths), 2, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
     torch.testing.assert_close(path(q, k, v, Packing.of(lengths)), slow_attention(q, k, v, lengths))
 
 
 @pytest.mark.parametrize("path", [attend_in_runs, attend_padded])
 def test_attention_gradient(path: Callable[..., Tensor]) -> None:
     packing = Packing.of([3, 3, 1, 2])
-    x = torch.randn(3, 9, 1, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64, requires_grad=True)
+    x = torch.randn(
+        3, 9, 1, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64, requires_grad=True
+    )
     assert torch.autograd.gradcheck(lambda x: path(x[0], x[1], x[2], packing), (x,))
 
 
@@ -198,8 +209,8 @@ def test_scratch_network_learns() -> None:
     net = random_esm2(ESM2Shape(1, 32, 4), seed=0).train()
     head = torch.nn.Linear(32, 4)
     torch.nn.init.zeros_(head.weight)
-    optimizer = torch.optim.AdamW([*net.parameters(), *head.parameters()], lr=3e-3)
-    for _ in range(60):
+    optimizer = torch.optim.AdamW([*net.parameters(), *head.parameters()], lr=5e-3)
+    for _ in range(40):
         mean = torch.stack([x.mean(0) for x in net(batch.tokens, batch.packing).split(batch.packing.lengths)])
         loss = torch.nn.functional.cross_entropy(head(mean), torch.arange(4))
         optimizer.zero_grad()
