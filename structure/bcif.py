@@ -110,7 +110,7 @@ def _table(block: Any, chain_ids: str) -> AtomTable:
         chain=chain,
         residue=_keys(text("label_comp_id", "auth_comp_id")),
         atom=_keys(text("label_atom_id", "auth_atom_id")),
-        number=np.where(residue_number == "", "0", residue_number).astype(np.int32),
+        number=np.where(residue_number == "", str(-(2**31)), residue_number).astype(np.int32),
         icode=_characters(text("pdbx_PDB_ins_code")),
         altloc=_characters(text("label_alt_id")),
         occupancy=number("occupancy", 1.0).astype(np.float32),

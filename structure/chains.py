@@ -20,6 +20,7 @@ UNPLACED = 9999.0
 far from the origin."""
 
 _UPPER = 0xDF  # clears the bit that makes an ASCII letter lower-case
+_NO_NUMBER = -(2**31)  # gemmi's mark
 _BLANK = 32  # an empty insertion code in PDB columns
 _C_N_LIMIT = 2.0  # Angstrom: a peptide bond is 1.33
 _KEYS = np.array([name_key(name) for name in BACKBONE], np.uint64)
@@ -122,6 +123,14 @@ def residue_table(table: AtomTable, altloc: str, where: str) -> ResidueTable:
     if backbone.repeats is not None:
         residues.atom_counts["duplicate atom"] = backbone.repeats
     residues.plain &= not residues.atom_counts
+    if residues.number.min() == _NO_NUMBER:
+        i = int(residues.number.argmin())
+        raise StructureError(
+            "residue without a number",
+            where=f"{where} chain {_name(table, int(residues.chain[i])) or '(blank)'}",
+            got=f"{key_name(int(table.residue[starts[i]]))} after {residues.number[i - 1] if i else 'nothing'}",
+            expected="an author residue number in every record",
+        )
     _resolve_repeats(residues, table, backbone.moved, where)
     return residues
 
@@ -246,7 +255,7 @@ def _resolve_repeats(
     size = Counter(residues.chain[index].tolist())
     for chain_key, count in conflicts.items():
         if count > max(5, size[chain_key] // 5):
-            name = table.long_names.get(chain_key, key_name(chain_key))
+            name = _name(table, chain_key)
             raise StructureError(
                 "one chain id stands for several molecules",
                 where=f"{where} chain {name or '(blank)'}",
@@ -254,6 +263,10 @@ def _resolve_repeats(
                 expected="every residue number once in a chain",
                 hint="Give each molecule its own chain id",
             )
+
+
+def _name(table: AtomTable, chain_key: int) -> str:
+    return table.long_names.get(chain_key) or key_name(chain_key)
 
 
 def _repeated(keys: list[list[int]], ca: NDArray[np.float64]) -> list[int]:
