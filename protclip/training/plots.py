@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_curves", "plot_embedding"]
+__all__ = ["plot_curves", "plot_embedding", "save_figure"]
 
 # Okabe and Ito's palette, which stays distinct under colour blindness.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
@@ -76,7 +76,7 @@ def plot_curves(log_csv: str | Path, out_svg: str | Path) -> None:
     >>> (folder / "curves.svg").read_text().count("</svg>")
     1
     """
-    _save(_curves_figure(Path(log_csv)), Path(out_svg))
+    save_figure(_curves_figure(Path(log_csv)), Path(out_svg))
 
 
 def plot_embedding(
@@ -124,10 +124,11 @@ def plot_embedding(
     True
     """
     figure = _embedding_figure(left, right, codes, left_name, right_name, method, seed)
-    _save(figure, Path(out_svg))
+    save_figure(figure, Path(out_svg))
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as SVG, atomically; the same figure gives the same bytes."""
     from matplotlib import rc_context
 
     drawn = io.StringIO()

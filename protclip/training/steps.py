@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from protclip.modalities.base import Modality
 from protclip.training.sampler import PairedUnpairedSampler
+
+T = TypeVar("T")
 
 VIEW_DROPOUT = 0.3
 """Feature dropout that makes the augmented view of a frozen tower's features."""
@@ -114,7 +116,7 @@ class StepDataset(Dataset[StepBatch]):
         ]
 
 
-def step_loader(dataset: StepDataset, start: int, stop: int, *, workers: int) -> Iterator[StepBatch]:
+def step_loader(dataset: Dataset[T], start: int, stop: int, *, workers: int) -> Iterator[T]:
     """Batches of steps ``start`` to ``stop - 1``, prepared ahead by ``workers`` processes (0: inline)."""
     loader = DataLoader(
         dataset,
