@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 import shutil
 import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
 
 from protclip.data.atomic import sync
+from protclip.data.text import GZIP_MAGIC
 from protclip.errors import DataError, DownloadError
 
 GROWTH = 200
@@ -50,7 +55,7 @@ def extract_tar(archive: str | Path, folder: str | Path) -> int:
     count, total = 0, 0
     try:
         limit = min(GROWTH * archive.stat().st_size + (1 << 20), shutil.disk_usage(archive.parent).free)
-        with tarfile.open(archive, "r|*") as tar:
+        with _decompressed(archive) as plain, tarfile.open(fileobj=plain, mode="r|") as tar:
             for member in tar:
                 if member.isdir():
                     continue
@@ -67,11 +72,22 @@ def extract_tar(archive: str | Path, folder: str | Path) -> int:
                 with target.open("wb") as stream:
                     shutil.copyfileobj(source, stream)
                 count += 1
+            # The checksum of a compressed file stands behind the end of the archive in it.
+            while plain.read(1 << 20):
+                pass
         if count == 0:
             raise DataError("an empty archive", where=str(archive))
         sync(temporary)
         temporary.replace(folder)
-    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, OverflowError) as error:
+    except (
+        tarfile.TarError,
+        EOFError,
+        zlib.error,
+        lzma.LZMAError,
+        OSError,
+        ValueError,
+        OverflowError,
+    ) as error:
         raise DataError(
             "the archive is damaged or cut off, or its folder cannot be written",
             where=str(archive),
@@ -81,6 +97,14 @@ def extract_tar(archive: str | Path, folder: str | Path) -> int:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return count
+
+
+def _decompressed(archive: Path) -> BinaryIO:
+    """Content of a file, through a decompressor that checks its checksum (tarfile's own does not)."""
+    with archive.open("rb") as stream:
+        head = stream.read(2)
+    openers: dict[bytes, Any] = {GZIP_MAGIC: gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+    return cast(BinaryIO, openers.get(head, open)(archive, "rb"))
 
 
 def _safe_name(member: tarfile.TarInfo, archive: Path) -> str:

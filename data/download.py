@@ -190,7 +190,8 @@ class _Transfer:
             fruitless = 0 if self.have > before else fruitless + 1
             if fruitless >= ATTEMPTS:
                 break
-            time.sleep(min(30.0, backoff * 2 ** max(0, fruitless - 1)))
+            # A connection that brought something may be tried again almost at once.
+            time.sleep(min(30.0, backoff * 2 ** (fruitless - 1)) if fruitless else backoff / 10)
         return reason
 
     def _attempt(self, requests: Any) -> str | None:

@@ -82,9 +82,10 @@ class LazyH5:
 
     def close(self) -> None:
         """Close the handle of this process; the next read opens it again."""
-        if self._file is not None and self._pid == os.getpid():
-            self._file.close()
-        self._file = None
+        file, self._file = self._file, None
+        if file is not None and self._pid == os.getpid():
+            with self._damage():
+                file.close()
 
     def __enter__(self: Self) -> Self:
         return self

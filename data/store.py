@@ -64,7 +64,11 @@ class Corpus(LazyH5):
             If the file is missing, cut off, damaged, foreign or of a newer format.
         """
         corpus = cls(path)
-        corpus._check()
+        try:
+            corpus._check()
+        except DataError:
+            corpus.close()
+            raise
         return corpus
 
     def _missing_hint(self) -> str:

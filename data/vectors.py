@@ -64,8 +64,12 @@ class VectorFile(LazyH5):
             (per-residue matrices [L, d], text, whole numbers beyond float32).
         """
         vectors = cls(path)
-        with vectors._damage():
-            vectors._index()
+        try:
+            with vectors._damage():
+                vectors._index()
+        except DataError:
+            vectors.close()
+            raise
         return vectors
 
     @property

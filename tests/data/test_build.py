@@ -212,16 +212,22 @@ def _runs(pid: int) -> bool:
 def test_a_dying_worker_is_reported(mixed: Path, tmp_path: Path) -> None:
     script = tmp_path / "no_guard.py"
     # Without the main guard every spawned worker starts a build of its own and dies.
-    script.write_text(f"from protclip.data.build import build_corpus\nbuild_corpus({str(mixed)!r}, 'c.h5', workers=2)\n")
+    script.write_text(
+        f"from protclip.data.build import build_corpus\nbuild_corpus({str(mixed)!r}, 'c.h5', workers=2)\n"
+    )
     for k in range(40):
         (mixed / f"2xxx{'ABCD'[k % 4]}{k:02d}").write_text("")
-    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 1
     assert "a worker process died" in done.stderr
     assert '__name__ == "__main__"' in done.stderr
 
 
-def test_cache_is_built_once_and_notices_changes(mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_is_built_once_and_notices_changes(
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told: list[str] = []
     first = cached_corpus(mixed, tmp_path / "cache", say=told.append)
     assert "3 proteins" in told[0]

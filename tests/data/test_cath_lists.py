@@ -27,7 +27,12 @@ def test_domain_list(tmp_path: Path) -> None:
     labels = read_domain_list(_write(tmp_path / "list.txt", text))
     assert list(labels) == ["1oaiA00", "1abc000", "1xyzB02"]
     first = labels["1oaiA00"]
-    assert (first.code, first.cluster, first.length, first.resolution) == ("1.10.8.10", "1.10.8.10.2", 59, 1.0)
+    assert (first.code, first.cluster, first.length, first.resolution) == (
+        "1.10.8.10",
+        "1.10.8.10.2",
+        59,
+        1.0,
+    )
     last = labels["1xyzB02"]
     assert (last.s35, last.s60, last.s95, last.s100, last.resolution) == (7, 6, 5, 4, 1000.0)
     (tmp_path / "list.gz").write_bytes(gzip.compress(text.encode()))
@@ -134,7 +139,10 @@ def test_three_kinds_of_boundary_list(tmp_path: Path) -> None:
         "1amg001": "-5A--1B",
     }
     assert (cuts["1amg001"].chain, cuts["1chmA01"].chain, cuts["1chmA01"].pdb) == (None, "A", "1chm")
-    plain = _write(tmp_path / "plain.txt", "1cnsA01\t1-87,146-243\n1cnsB02 1-5_7-9A:B\n102lA00 v4_2_0 1.10.530.40 -1-162:A")
+    plain = _write(
+        tmp_path / "plain.txt",
+        "1cnsA01\t1-87,146-243\n1cnsB02 1-5_7-9A:B\n102lA00 v4_2_0 1.10.530.40 -1-162:A",
+    )
     cuts = read_boundaries(plain)
     assert [cut.chopping for cut in cuts.values()] == ["1-87,146-243", "1-5,7-9A", "-1-162"]
     assert [cut.chain for cut in cuts.values()] == ["A", "B", "A"]
@@ -180,7 +188,14 @@ def test_folder_as_the_archives_unpack(cath_dir: Path, tmp_path: Path) -> None:
 def test_flat_folder_with_every_suffix(tmp_path: Path) -> None:
     flat = tmp_path / "flat"
     flat.mkdir()
-    names = ["1oaiA00", "2abcB01.pdb", "3abcA00.ent.gz", "AF-P12345-F1-model_v4.cif", "x.bcif.gz", "4abcC00.CIF"]
+    names = [
+        "1oaiA00",
+        "2abcB01.pdb",
+        "3abcA00.ent.gz",
+        "AF-P12345-F1-model_v4.cif",
+        "x.bcif.gz",
+        "4abcC00.CIF",
+    ]
     for name in [*names, "README", "notes.md", ".hidden", "list.tsv"]:
         (flat / name).touch()
     (flat / "folder.pdb").mkdir()
@@ -188,7 +203,11 @@ def test_flat_folder_with_every_suffix(tmp_path: Path) -> None:
     assert set(folder.files) == {"1oaiA00", "2abcB01", "3abcA00", "AF-P12345-F1-model_v4", "x", "4abcC00"}
     assert folder.list_path is None
     assert any("no CATH labels" in notice for notice in folder.notices)
-    for name in ("cath-domain-list-S35-v4_3_0.txt", "cath-domain-list-v4_2_0.txt", "cath-domain-list-v4_3_0.txt"):
+    for name in (
+        "cath-domain-list-S35-v4_3_0.txt",
+        "cath-domain-list-v4_2_0.txt",
+        "cath-domain-list-v4_3_0.txt",
+    ):
         _write(tmp_path / name, LINE)
     above = find_cath(flat)
     assert above.list_path is not None
@@ -199,7 +218,7 @@ def test_flat_folder_with_every_suffix(tmp_path: Path) -> None:
 
 
 def test_unusable_folders(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such folder.*dompdb.*data download cath"):
+    with pytest.raises(DataError, match=r"no such folder.*dompdb.*data download cath"):
         find_cath(tmp_path / "none")
     _write(tmp_path / "file", "")
     with pytest.raises(DataError, match="a file, not a folder"):
@@ -221,7 +240,9 @@ def test_whole_chains_and_a_boundary_list(tmp_path: Path, cath_dir: Path) -> Non
     shutil.copy(cath_dir / "dompdb" / "1ubiA00", tmp_path / "1ubiA")
     shutil.copy(cath_dir / "dompdb" / "1pdoA00", tmp_path / "pdb1pdo.ent")
     shutil.copy(cath_dir / "dompdb" / "1eteA00", tmp_path / "1eteA.pdb")
-    _write(tmp_path / "cath-domain-boundaries.txt", "1ubiA01 1-30\n1ubiA02 31-76\n1pdoA00 5-100\n9zzzA00 1-9\n")
+    _write(
+        tmp_path / "cath-domain-boundaries.txt", "1ubiA01 1-30\n1ubiA02 31-76\n1pdoA00 5-100\n9zzzA00 1-9\n"
+    )
     folder = find_cath(tmp_path)
     assert {name: path.name for name, path in folder.files.items()} == {
         "1pdoA00": "pdb1pdo.ent",

@@ -83,7 +83,7 @@ def test_missing_file(tmp_path: Path) -> None:
 @given(st.binary(max_size=300) | st.text("> ACDxyz*-.\n\r1", max_size=200).map(str.encode))
 @settings(max_examples=150)
 def test_anything_is_records_or_an_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-    path = tmp_path_factory.getbasetemp() / "any.fasta"
+    path, told = tmp_path_factory.getbasetemp() / "any.fasta", ""
     try:
         records = _read(path, content)
     except ProtclipError as error:

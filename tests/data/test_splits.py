@@ -53,7 +53,9 @@ def test_split_ignores_the_order_of_the_domains(sizes: list[int], seed: int) -> 
     one = split_by_superfamily(codes, ids, seed=seed).to_dict(ids)
     ids2 = [ids[i] for i in order]
     two = split_by_superfamily([codes[i] for i in order], ids2, seed=seed).to_dict(ids2)
-    assert {name: sorted(part) for name, part in one.items()} == {name: sorted(part) for name, part in two.items()}
+    assert {name: sorted(part) for name, part in one.items()} == {
+        name: sorted(part) for name, part in two.items()
+    }
 
 
 def test_a_dominating_superfamily_trains() -> None:
@@ -66,7 +68,9 @@ def test_a_dominating_superfamily_trains() -> None:
 
 def test_seeds_differ_and_unlabelled_domains_stand_alone() -> None:
     codes, ids = _members([3] * 20)
-    assert split_by_superfamily(codes, ids, seed=1).to_dict(ids) != split_by_superfamily(codes, ids, seed=2).to_dict(ids)
+    assert split_by_superfamily(codes, ids, seed=1).to_dict(ids) != split_by_superfamily(
+        codes, ids, seed=2
+    ).to_dict(ids)
     alone = split_by_superfamily([""] * 10, [f"d{i}" for i in range(10)], valid=0.2, test=0.3, seed=0)
     assert [len(part) for part in (alone.train, alone.valid, alone.test)] == [5, 2, 3]
 
@@ -87,7 +91,7 @@ def test_impossible_splits() -> None:
         split_by_superfamily(["a"], ["1"], test=1.5)
     with pytest.raises(ConfigError, match="nothing left for training"):
         split_by_superfamily(["a"], ["1"], test=0.5, valid=0.5)
-    with pytest.raises(DataError, match="too few superfamilies.*got 2 over 3 domains, expected at least 3"):
+    with pytest.raises(DataError, match=r"too few superfamilies.*got 2 over 3 domains, expected at least 3"):
         split_by_superfamily(["a", "a", "b"], ["1", "2", "3"])
 
 
@@ -142,7 +146,7 @@ def test_pairs_within_the_training_part() -> None:
 
 
 def test_pairing_options_are_checked() -> None:
-    with pytest.raises(ConfigError, match="--paired: fraction out of range; got 1.5, expected 0 to 1"):
+    with pytest.raises(ConfigError, match=r"--paired: fraction out of range; got 1.5, expected 0 to 1"):
         assign_pairs(["a"], 1.5, 0)
     with pytest.raises(ConfigError, match="--pools: unknown pools"):
         assign_pairs(["a"], 0.5, 0, "both")  # type: ignore[arg-type]

@@ -27,7 +27,9 @@ Same = Callable[[Protein, Protein], None]
 
 
 def test_round_trip_keeps_every_bit(tmp_path: Path, random_protein: Make, assert_same: Same) -> None:
-    proteins = [random_protein(f"p{i}", 1 + 7 * i, i, plddt=i % 3 == 0, ca_only=i % 4 == 1) for i in range(20)]
+    proteins = [
+        random_protein(f"p{i}", 1 + 7 * i, i, plddt=i % 3 == 0, ca_only=i % 4 == 1) for i in range(20)
+    ]
     labels = {"p3": CathLabel("1.10.8.10", 4, 3, 2, 1, 22, 1.5), "other": CathLabel("9.9.9.9")}
     assert write_corpus(tmp_path / "c.h5", proteins, labels, {"source": "test"}) == 20
     corpus = Corpus.open(tmp_path / "c.h5")
@@ -79,7 +81,7 @@ def test_reading_in_small_blocks_gives_the_same(
 @pytest.mark.parametrize("index", [2, -3, 10**9])
 def test_index_out_of_range(tmp_path: Path, random_protein: Make, index: int) -> None:
     write_corpus(tmp_path / "c.h5", [random_protein("a"), random_protein("b")])
-    with pytest.raises(DataError, match="no such protein.*expected 0 to 1"):
+    with pytest.raises(DataError, match=r"no such protein.*expected 0 to 1"):
         Corpus.open(tmp_path / "c.h5")[index]
 
 
@@ -161,7 +163,7 @@ def test_an_empty_corpus_is_a_corpus(tmp_path: Path) -> None:
 
 
 def test_foreign_and_newer_files_are_named_as_such(tmp_path: Path, random_protein: Make) -> None:
-    with pytest.raises(DataError, match="no such corpus file.*data build"):
+    with pytest.raises(DataError, match=r"no such corpus file.*data build"):
         Corpus.open(tmp_path / "none.h5")
     for content in (b"", b"ATOM      1  CA  GLY A   1", b"\x89HDF\r\n\x1a\n" + bytes(100)):
         (tmp_path / "x.h5").write_bytes(content)
@@ -174,7 +176,7 @@ def test_foreign_and_newer_files_are_named_as_such(tmp_path: Path, random_protei
     write_corpus(tmp_path / "z.h5", [random_protein("p")])
     with h5py.File(tmp_path / "z.h5", "r+") as file:
         file.attrs["format_version"] = FORMAT_VERSION + 1
-    with pytest.raises(DataError, match="newer protclip.*got format_version 2, expected at most 1"):
+    with pytest.raises(DataError, match=r"newer protclip.*got format_version 2, expected at most 1"):
         Corpus.open(tmp_path / "z.h5")
 
 
@@ -202,7 +204,9 @@ def test_damage_is_noticed(whole: Path, data: st.DataObject) -> None:
         content = content[: data.draw(st.integers(0, len(good) - 1), "length")]
     else:
         for _ in range(data.draw(st.integers(1, 4), "flips")):
-            content[data.draw(st.integers(0, len(good) - 1), "place")] ^= 1 << data.draw(st.integers(0, 7), "bit")
+            content[data.draw(st.integers(0, len(good) - 1), "place")] ^= 1 << data.draw(
+                st.integers(0, 7), "bit"
+            )
     (whole / "damaged.h5").write_bytes(content)
     try:
         found = _read_everything(whole / "damaged.h5")
