@@ -20,6 +20,9 @@ GROWTH = 200
 """Times its size that an archive may unpack to; deflate itself cannot do much more than a thousand."""
 
 
+_DAMAGE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError, OverflowError)
+
+
 def extract_tar(archive: str | Path, folder: str | Path) -> int:
     """Unpack the regular files of a tar archive (plain, gz, bz2, xz) into a new folder, all or nothing.
 
@@ -79,15 +82,7 @@ def extract_tar(archive: str | Path, folder: str | Path) -> int:
             raise DataError("an empty archive", where=str(archive))
         sync(temporary)
         temporary.replace(folder)
-    except (
-        tarfile.TarError,
-        EOFError,
-        zlib.error,
-        lzma.LZMAError,
-        OSError,
-        ValueError,
-        OverflowError,
-    ) as error:
+    except _DAMAGE as error:
         raise DataError(
             "the archive is damaged or cut off, or its folder cannot be written",
             where=str(archive),

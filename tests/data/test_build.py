@@ -197,9 +197,6 @@ def test_workers_do_not_outlive_a_killed_parent(cath_dir: Path, tmp_path: Path) 
     assert children
     _wait_for(lambda: not any(_runs(int(child)) for child in children), 20)
     assert not out.exists()
-    report = build_corpus(many, out, workers=2)
-    assert report.built == 6 * 168
-    assert report.resumed > 0
 
 
 def _runs(pid: int) -> bool:
@@ -266,8 +263,8 @@ def test_unwritable_place(mixed: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         build_corpus(mixed, tmp_path / "file" / "c.h5")
+    (tmp_path / "d.h5").mkdir()
     with pytest.raises(DataError, match="a folder stands in the place"):
-        (tmp_path / "d.h5").mkdir()
         build_corpus(mixed, tmp_path / "d.h5")
     with pytest.raises(DataError, match="--workers"):
         build_corpus(mixed, tmp_path / "e.h5", workers=0)

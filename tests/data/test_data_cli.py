@@ -67,6 +67,7 @@ def test_interrupt_tells_how_to_go_on(
 
 
 def test_help_loads_nothing_heavy() -> None:
-    code = "import sys, protclip.cli.data; print([m for m in ('h5py', 'gemmi', 'torch', 'requests') if m in sys.modules])"
+    heavy = "('h5py', 'gemmi', 'torch', 'requests')"
+    code = f"import sys, protclip.cli.data; print([name for name in {heavy} if name in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"

@@ -37,7 +37,7 @@ def test_split_keeps_superfamilies_whole(sizes: list[int], valid: float, test: f
     every = np.concatenate([parts.train, parts.valid, parts.test])
     assert sorted(every) == list(range(len(ids)))
     groups = [{codes[i] for i in part} for part in (parts.train, parts.valid, parts.test)]
-    assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
+    assert sum(map(len, groups)) == len(set.union(*groups))
     assert len(parts.train)
     assert len(parts.test)
     assert (len(parts.valid) > 0) == (valid > 0)
