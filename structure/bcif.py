@@ -76,7 +76,7 @@ def _check_sizes(category: dict[str, Any]) -> None:
             pending.extend(item)
         elif isinstance(item, dict):
             pending.extend(v for v in item.values() if isinstance(v, list | dict))
-            size = item.get("srcSize", 0)
+            size = item.get("srcSize", None if item.get("kind") == "RunLength" else 0)
             if not isinstance(size, int) or not 0 <= size <= limit or rows > _MOST_ATOMS:
                 raise StructureError(
                     "BinaryCIF sizes contradict each other",

@@ -125,10 +125,11 @@ def residue_table(table: AtomTable, altloc: str, where: str) -> ResidueTable:
     residues.plain &= not residues.atom_counts
     if residues.number.min() == _NO_NUMBER:
         i = int(residues.number.argmin())
+        before = residues.number[i - 1] if i else "nothing"
         raise StructureError(
             "residue without a number",
             where=f"{where} chain {_name(table, int(residues.chain[i])) or '(blank)'}",
-            got=f"{key_name(int(table.residue[starts[i]]))} after {residues.number[i - 1] if i else 'nothing'}",
+            got=f"{key_name(int(table.residue[starts[i]]))} after {before}",
             expected="an author residue number in every record",
         )
     _resolve_repeats(residues, table, backbone.moved, where)

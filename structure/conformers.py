@@ -95,6 +95,12 @@ class Backbone:
     moved: NDArray[np.bool_] | None = None
 
 
+def _occupancy(table: AtomTable, rows: NDArray[np.intp] | slice) -> NDArray[np.float64]:
+    """Occupancies within 0 to 1, whatever the file says."""
+    value = table.occupancy[rows].astype(np.float64)
+    return np.clip(np.nan_to_num(value), 0.0, 1.0)
+
+
 def chosen_altloc(table: AtomTable, groups: Groups, altloc: str) -> NDArray[np.uint8]:
     """The conformer [n] of every residue, 0 where it has no alternates.
 
@@ -107,7 +113,7 @@ def chosen_altloc(table: AtomTable, groups: Groups, altloc: str) -> NDArray[np.u
         residue * 256 + table.altloc[rows], return_index=True, return_inverse=True
     )
     # Occupancies have two decimals; float sums must not break ties.
-    occupancy = np.nan_to_num(table.occupancy[rows]) if altloc == "occupancy" else np.zeros(len(rows))
+    occupancy = _occupancy(table, rows) if altloc == "occupancy" else np.zeros(len(rows))
     weight = np.round(np.bincount(inverse, occupancy, minlength=len(pairs)), 3)
     # lexsort: the last key leads. The winner of each residue is written last.
     order = np.lexsort((-first, weight, pairs // 256))
@@ -155,7 +161,7 @@ def _leading(
     residue, label = groups.residue_of_atom[hits], table.altloc[hits]
     chosen = groups.chosen(table, altloc)[residue] if groups.alternates else 0
     rank = np.where(label == chosen, 0, np.where(label == 0, 1, 2))
-    occupancy = np.nan_to_num(table.occupancy[hits]) * (rank == 2)
+    occupancy = _occupancy(table, hits) * (rank == 2)
     order = np.lexsort((hits, -occupancy, rank, residue))
     hits, residue, label = hits[order], residue[order], label[order]
     repeat = np.flatnonzero((residue[1:] == residue[:-1]) & (label[1:] == label[:-1])) + 1
@@ -198,7 +204,7 @@ def heterogeneous(
         if not labelled and not apart <= _SAME_PLACE:
             best = i
             continue
-        mean = [float(np.mean(table.occupancy[starts[index[j]] : ends[index[j]]])) for j in (best, i)]
+        mean = [float(np.mean(_occupancy(table, slice(starts[index[j]], ends[index[j]])))) for j in (best, i)]
         if mean[1] > mean[0] + 1e-6:
             lost[best], best = True, i
         else:

@@ -122,7 +122,7 @@ class Protein:
     @property
     def has_ca(self) -> NDArray[np.bool_]:
         """Mask [L] of residues whose C-alpha is present."""
-        return np.isfinite(self.ca).all(-1)
+        return np.asarray(np.isfinite(self.ca).all(-1), np.bool_)
 
     @property
     def position(self) -> NDArray[np.int32]:

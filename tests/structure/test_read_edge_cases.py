@@ -74,27 +74,28 @@ READ: dict[str, tuple[str, dict[str, int]]] = {
 FAIL: dict[str, str] = {
     "dna_only.pdb": ": no protein chain; got 2 nucleic acid, expected amino-acid residues",
     "one_amino_acid_on_rna.pdb": ": no protein chain; got 2 nucleic acid, expected amino-acid residues",
-    "two_chains.pdb": ": several protein chains; got A (6 residues), B (4 residues), expected one chain. "
-    "Name one with chain=, or read them all with read_chains",
-    "author_and_label.cif": ": several protein chains; got H (6 residues), L (6 residues), expected one chain. "
-    "Name one with chain=, or read them all with read_chains",
+    "two_chains.pdb": ": several protein chains; got A (6 residues), B (4 residues), "
+    "expected one chain. Name one with chain=, or read them all with read_chains",
+    "author_and_label.cif": ": several protein chains; got H (6 residues), L (6 residues), "
+    "expected one chain. Name one with chain=, or read them all with read_chains",
     "no_calpha.pdb": " chain A: no residue has a C-alpha; got 6 residues without, expected CA atoms",
     "side_chains_only.pdb": ": no protein chain; got 6 no backbone, expected amino-acid residues",
-    "two_molecules_one_chain.pdb": " chain (blank): one chain id stands for several molecules; got 12 residue "
-    "numbers used more than once, expected every residue number once in a chain. "
+    "two_molecules_one_chain.pdb": " chain (blank): one chain id stands for several molecules; got 12 "
+    "residue numbers used more than once, expected every residue number once in a chain. "
     "Give each molecule its own chain id",
     "unreadable_number.pdb": " chain A: residue without a number; got PHE after 3, "
     "expected an author residue number in every record",
     "utf16.pdb": ": not a structure file; got 'ÿþA",
     "empty.pdb": ": file is empty; got 0 bytes of nothing, expected PDB, mmCIF or BinaryCIF, plain or gzip",
-    "blank_lines.pdb": ": file is empty; got 4 bytes of nothing, expected PDB, mmCIF or BinaryCIF, plain or gzip",
+    "blank_lines.pdb": ": file is empty; got 4 bytes of nothing, expected PDB, mmCIF or BinaryCIF",
     "header_only.pdb": ": no atoms; got 0 atoms, expected a protein structure",
     "truncated.pdb": ": cannot parse this PDB file; got 'Problem in line 15: The line is too short",
     "truncated.cif": ": cannot parse this mmCIF file; got 'string:",
     "truncated.cif.gz": ": gzip stream is damaged or cut short; got Compressed file ended before the "
     "end-of-stream marker was reached, expected a complete gzip file. Fetch or copy the file again",
     "truncated.bcif": ": cannot parse this BinaryCIF file; got ValueError: ",
-    "web_page.pdb": ": this is a web page, not a structure; got '<!DOCTYPE html>\\n<html><head><title>404 N', "
+    "web_page.pdb": ": this is a web page, not a structure; "
+    "got '<!DOCTYPE html>\\n<html><head><title>404 N', "
     "expected PDB, mmCIF or BinaryCIF, plain or gzip-compressed. "
     "The download was answered by an error page; fetch the file again",
     "text.pdb": ": not a structure file; got 'Dear colleague,",

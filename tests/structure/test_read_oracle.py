@@ -28,7 +28,7 @@ def oracle(path: Path) -> list[tuple[int, str, str, dict[str, np.ndarray]]]:
         for residue in kinds:
             atoms = [a for s in residue for a in (s.disordered_get_list() if s.is_disordered() == 2 else [s])]
             options.append((np.mean([a.get_occupancy() for a in atoms]), residue, atoms))
-        # Microheterogeneity: the highest mean occupancy. Bio.PDB orders by residue id, the file by serial number.
+        # Microheterogeneity: the highest mean occupancy; serial numbers give the order of the file.
         options.sort(key=lambda o: min(a.serial_number for a in o[2]))
         _, residue, atoms = max(options, key=lambda o: round(o[0], 4))
         atoms.sort(key=lambda a: a.serial_number)
