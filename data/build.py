@@ -235,30 +235,7 @@ def _build(
 ) -> BuildReport:
     labels = read_domain_list(folder.list_path) if folder.list_path else {}
     partial = out.with_name(out.name + ".partial")
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError("cannot be written", where=str(partial), got=error.strerror or str(error)) from None
-    chunks = [items[i : i + CHUNK_FILES] for i in range(0, len(items), CHUNK_FILES)]
-    shards = [
-        partial / f"{hashlib.sha256(stamp(chunk, settings).encode()).hexdigest()[:32]}.h5" for chunk in chunks
-    ]
-    todo, resumed = [], 0
-    for chunk, shard in zip(chunks, shards, strict=True):
-        done = _finished(shard)
-        if done is None:
-            todo.append((chunk, shard))
-        else:
-            resumed += done
-    if workers is None:
-        large = sum(len(chunk) for chunk, _ in todo) >= PARALLEL_FROM
-        # A daemonic process (a data loader's worker, say) may not start others.
-        workers = available_cores() if large and not multiprocessing.current_process().daemon else 1
-    workers = min(workers, max(1, len(todo)))
-    with _bar(progress, len(items)) as advance:
-        advance(len(items) - sum(len(chunk) for chunk, _ in todo))
-        for n in run_chunks(todo, settings, workers):
-            advance(n)
+    shards, resumed = parse_items(items, partial, settings, workers, progress)
     failures: list[Failure] = []
     provenance: dict[str, Any] = {
         "protclip": __version__,
@@ -291,6 +268,49 @@ def _build(
     if report is None:
         raise DataError("the corpus just written cannot be read", where=str(out), hint="Is the disk sound?")
     return replace(report, resumed=resumed)
+
+
+def parse_items(
+    items: list[Item],
+    partial: Path,
+    settings: ReadSettings,
+    workers: int | None = None,
+    progress: bool = False,
+) -> tuple[list[Path], int]:
+    """Read `items` into shards in the folder `partial`, in order; also how many were there already.
+
+    Each shard is a small corpus whose provenance lists its failures.
+
+    Raises
+    ------
+    DataError
+        If the folder cannot be made, or a worker process dies.
+    """
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError("cannot be written", where=str(partial), got=error.strerror or str(error)) from None
+    chunks = [items[i : i + CHUNK_FILES] for i in range(0, len(items), CHUNK_FILES)]
+    shards = [
+        partial / f"{hashlib.sha256(stamp(chunk, settings).encode()).hexdigest()[:32]}.h5" for chunk in chunks
+    ]
+    todo, resumed = [], 0
+    for chunk, shard in zip(chunks, shards, strict=True):
+        done = _finished(shard)
+        if done is None:
+            todo.append((chunk, shard))
+        else:
+            resumed += done
+    if workers is None:
+        large = sum(len(chunk) for chunk, _ in todo) >= PARALLEL_FROM
+        # A daemonic process (a data loader's worker, say) may not start others.
+        workers = available_cores() if large and not multiprocessing.current_process().daemon else 1
+    workers = min(workers, max(1, len(todo)))
+    with _bar(progress, len(items)) as advance:
+        advance(len(items) - sum(len(chunk) for chunk, _ in todo))
+        for n in run_chunks(todo, settings, workers):
+            advance(n)
+    return shards, resumed
 
 
 def _finished(shard: Path) -> int | None:

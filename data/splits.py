@@ -148,8 +148,10 @@ def split_by_superfamily(
         )
     rest = _shuffled(groups, seed)
     parts: dict[str, list[Index]] = {}
-    for name, fraction in wanted.items():
-        taken, rest = _fill(rest, max(1, round(fraction * len(ids))), at_least_one=True)
+    for left, (name, fraction) in enumerate(wanted.items(), 1):
+        target = max(1, round(fraction * len(ids)))
+        # One superfamily at least for every part still to come, training among them.
+        taken, rest = _fill(rest, target, at_least_one=True, leave=len(wanted) + 1 - left)
         parts[name] = taken
     parts["train"] = rest
     return Splits(*(_join(parts.get(name, [])) for name in ("train", "valid", "test")))
@@ -241,16 +243,19 @@ def _shuffled(groups: list[Index], seed: int) -> list[Index]:
     return [groups[i] for i in np.random.default_rng([seed, 0]).permutation(len(groups))]
 
 
-def _fill(groups: list[Index], target: int, *, at_least_one: bool) -> tuple[list[Index], list[Index]]:
+def _fill(
+    groups: list[Index], target: int, *, at_least_one: bool, leave: int = 0
+) -> tuple[list[Index], list[Index]]:
     """Take groups in order while they fit, then one more if that comes nearer to the target."""
+    most = len(groups) - leave
     taken, rest, room = [], [], target
     for group in groups:
-        if len(group) <= room:
+        if len(group) <= room and len(taken) < most:
             taken.append(group)
             room -= len(group)
         else:
             rest.append(group)
-    if rest and room > 0:
+    if rest and room > 0 and len(taken) < most:
         k = min(range(len(rest)), key=lambda k: len(rest[k]))
         if abs(len(rest[k]) - room) < room or (at_least_one and not taken):
             taken.append(rest.pop(k))

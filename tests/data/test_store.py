@@ -63,6 +63,7 @@ def test_real_coordinates_are_exact(cath_dir: Path, sample_file: Path, assert_sa
 
 
 @given(st.lists(st.integers(-20, 19), max_size=30))
+@settings(max_examples=30)
 def test_many_at_once_come_in_the_order_asked_for(sample_file: Path, indices: list[int]) -> None:
     corpus = Corpus.open(sample_file)
     assert [p.id for p in corpus.proteins(indices)] == [corpus.ids[i] for i in indices]
