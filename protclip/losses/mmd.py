@@ -8,11 +8,11 @@ from typing import get_args
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from protclip.config import BandwidthMode, Estimator, KernelWeights, check_choice, check_number, check_numbers
 from protclip.errors import ConfigError
-from protclip.losses.pairwise import as_full, blocks, centred, check_rows, connected_zero, in_full_precision
+from protclip.losses.kernels import polynomial, row_kernel_means, squared_distances
+from protclip.losses.pairwise import as_full, check_rows, connected_zero, in_full_precision
 
 MEDIAN_ROWS = 1024
 MIN_BANDWIDTH = 1e-6
@@ -44,7 +44,7 @@ class MKMMD(nn.Module):
         Keep a row's kernel with itself, or leave it out (the value may then be negative; a set of one row
         keeps it, having nothing else).
     block_size : int
-        Rows in memory at once, with recomputation in backward; 0 chooses.
+        Rows in memory at once; 0 chooses.
 
     Raises
     ------
@@ -113,55 +113,25 @@ class MKMMD(nn.Module):
             beta = best_mixture(value, witness_u, witness_v)
         return (beta * value).sum()
 
-    def _widths(self, u: Tensor, v: Tensor) -> list[Tensor]:
-        # Scalars as tensors: a median that stays on the GPU does not make the processor wait for it.
-        unit = median_squared_distance(u, v) if self.bandwidth_mode == "median" else u.new_ones(())
-        return [unit * bandwidth for bandwidth in self.bandwidths]
+    def _widths(self, u: Tensor, v: Tensor) -> Tensor:
+        # A tensor also where it is fixed: a median that stays on the GPU makes nobody wait for it.
+        widths = u.new_tensor(self.bandwidths)
+        return median_squared_distance(u, v) * widths if self.bandwidth_mode == "median" else widths
 
-    def _own_means(self, rows: Tensor, widths: list[Tensor]) -> Tensor:
+    def _own_means(self, rows: Tensor, widths: Tensor) -> Tensor:
         means = self._means(rows, rows, widths)
         count = len(rows)
         if self.estimator == "biased" or count == 1:
             return means
         norms = rows.square().sum(1)
-        itself = [torch.ones_like(norms) for _ in widths] + [self._polynomial(norms, p) for p in self.degrees]
+        itself = [torch.ones_like(norms) for _ in self.bandwidths]
+        itself += [polynomial(norms, degree, self.slope, self.offset) for degree in self.degrees]
         return (means * count - torch.stack(itself)) / (count - 1)
 
-    def _polynomial(self, products: Tensor, degree: int) -> Tensor:
-        return ((self.slope * products + self.offset) / (self.slope + self.offset)).pow(degree)
-
-    def _means(self, a: Tensor, b: Tensor, widths: list[Tensor]) -> Tensor:
-        """[kernels, n] mean of every kernel between a row of `a` and all rows of `b`."""
-        near_a, near_b = centred(a, b)
-
-        def part(rows: Tensor, near_rows: Tensor, columns: Tensor, near_columns: Tensor) -> Tensor:
-            means = []
-            if widths:
-                distances = squared_distances(near_rows, near_columns)
-                means += [(distances / -width).exp().mean(1) for width in widths]
-            if self.degrees:
-                products = rows @ columns.T
-                means += [self._polynomial(products, degree).mean(1) for degree in self.degrees]
-            return torch.stack(means)
-
-        pieces = list(blocks(len(a), len(b), self.block_size, a.device))
-        if len(pieces) == 1 or not torch.is_grad_enabled():
-            return torch.cat([part(a[s], near_a[s], b, near_b) for s in pieces], 1)
-        return torch.cat(
-            [
-                checkpoint(part, a[s], near_a[s], b, near_b, use_reentrant=False, preserve_rng_state=False)
-                for s in pieces
-            ],
-            1,
+    def _means(self, a: Tensor, b: Tensor, widths: Tensor) -> Tensor:
+        return row_kernel_means(
+            a, b, widths, self.degrees, slope=self.slope, offset=self.offset, block_size=self.block_size
         )
-
-
-def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """[n, m] squared distances through inner products; centre the rows first.
-
-    Rounding can leave values just under zero, which the kernels do not mind and no clamp has to remember.
-    """
-    return torch.addmm(b.square().sum(1), a, b.T, alpha=-2).add_(a.square().sum(1)[:, None])
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from protclip.errors import ConfigError
-from protclip.losses.mmd import squared_distances
+from protclip.losses.kernels import squared_distances
 from protclip.losses.pairwise import as_full, blocks, centred, check_rows, connected_zero, row_logsumexp
 
 
