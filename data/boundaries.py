@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protclip.data.text import numbered_lines
-from protclip.errors import DataError, StructureError
-from protclip.structure.chopping import parse_chopping
+from protclip.errors import DataError
 
 _ID = re.compile(r"([0-9][A-Za-z0-9]{3})([A-Za-z0-9])([0-9]{2})")
 _NUMBER = re.compile(r"-?[0-9]{1,9}")
+_END = r"-?[0-9]{1,9}(?:[A-Za-z]|\([A-Za-z0-9]\))?"
+_CHOPPING = re.compile(rf"{_END}(?:-{_END})?(?:,{_END}(?:-{_END})?)*")
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,10 @@ def read_boundaries(path: str | Path) -> dict[str, Boundary]:
             for name, cut in domains:
                 if name in found:
                     raise ValueError(f"domain {name} for the second time")
-                parse_chopping(cut.chopping)
+                # Form only: some published segments run backwards, as the numbering of their entries does.
+                # Whether a segment is there is for the reader to say, domain by domain.
+                if not _CHOPPING.fullmatch(cut.chopping):
+                    raise ValueError(f"chopping {cut.chopping[:40]!r}")
                 found[name] = cut
         except (ValueError, IndexError) as error:
             raise DataError(
@@ -81,8 +85,6 @@ def read_boundaries(path: str | Path) -> dict[str, Boundary]:
                 got=str(error) if isinstance(error, ValueError) else "too few columns",
                 expected="CDF 2.0, or a domain id and a chopping such as 1-86,147-242",
             ) from None
-        except StructureError as error:
-            raise DataError(f"malformed boundaries ({error})", where=where) from None
     if not found:
         raise DataError("the boundary list is empty", where=str(path))
     return found

@@ -42,6 +42,7 @@ class LazyH5:
         self.path = Path(path)
         self._file: h5py.File | None = None
         self._pid = -1
+        self._datasets: dict[str, h5py.Dataset] = {}
 
     @property
     def file(self) -> h5py.File:
@@ -62,7 +63,15 @@ class LazyH5:
                     hint="Write or copy it again",
                 ) from None
             self._pid = os.getpid()
+            self._datasets = {}
         return self._file
+
+    def _dataset(self, name: str) -> h5py.Dataset:
+        """A dataset of the open file; looking it up each time costs more than a small read."""
+        file = self.file
+        if name not in self._datasets:
+            self._datasets[name] = file[name]
+        return self._datasets[name]
 
     def _missing_hint(self) -> str | None:
         return None
@@ -83,6 +92,7 @@ class LazyH5:
     def close(self) -> None:
         """Close the handle of this process; the next read opens it again."""
         file, self._file = self._file, None
+        self._datasets = {}
         if file is not None and self._pid == os.getpid():
             with self._damage():
                 file.close()
@@ -94,4 +104,4 @@ class LazyH5:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None, "_pid": -1}
+        return {**self.__dict__, "_file": None, "_pid": -1, "_datasets": {}}

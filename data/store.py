@@ -175,7 +175,7 @@ class Corpus(LazyH5):
         for run in self._runs(np.unique(wanted)):
             start = offset[run[0]]
             with self._damage():
-                text = self.file["sequence"][start : offset[run[-1] + 1]].tobytes().decode("ascii")
+                text = self._dataset("sequence")[start : offset[run[-1] + 1]].tobytes().decode("ascii")
             found.update((int(i), text[offset[i] - start : offset[i + 1] - start]) for i in run)
         return [found[int(i)] for i in wanted]
 
@@ -215,7 +215,16 @@ class Corpus(LazyH5):
         offset = self._column("offset")
         rows = slice(int(offset[run[0]]), int(offset[run[-1] + 1]))
         with self._damage():
-            return {name: self.file[name][rows] for name in PER_RESIDUE}
+            return {name: self._rows(name, rows) for name in PER_RESIDUE}
+
+    def _rows(self, name: str, rows: slice) -> NDArray[Any]:
+        dataset = self._dataset(name)
+        if dataset.id.get_storage_size() == 0:
+            # No atom of the kind in the whole corpus: do not ask HDF5 for fill values.
+            shape, dtype, fill = PER_RESIDUE[name]
+            return np.full((rows.stop - rows.start, *shape), fill, dtype)
+        found: NDArray[Any] = dataset[rows]
+        return found
 
     def _read(self, run: NDArray[np.int64]) -> list[Protein]:
         raw = self._raw(run)

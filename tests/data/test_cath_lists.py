@@ -158,7 +158,7 @@ def test_three_kinds_of_boundary_list(tmp_path: Path) -> None:
         ("1chmA  D01 F00  1  A    x - A  156 -", "segment"),
         ("1chmA  D01 F00  0", "0 segments"),
         ("1chmA  D01 F00  1  A 2 - A 156 - A 3", "2 columns after the domains for 0 fragments"),
-        ("1chmA01 5-2", "malformed boundaries"),
+        ("1chmA01 5-2-1", "chopping '5-2-1'"),
         ("1chmA01 1-5:A,6-9:B", "segments in chains A, B"),
         ("1chmA01 1-5\n1chmA01 1-5", r"list.txt:2.*1chmA01 for the second time"),
         ("nonsense", "malformed boundary line"),
