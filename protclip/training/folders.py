@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from protclip.errors import ConfigError
+from protclip.files import read_toml
 
 
 def new_run_folder(root: Path, objective: str) -> Path:
@@ -17,15 +18,27 @@ def new_run_folder(root: Path, objective: str) -> Path:
     return folder
 
 
-def newest_unfinished(root: Path) -> Path:
-    """The run below ``root`` that was begun last and has no model yet.
+def newest_unfinished(root: Path, *, result: str = "model", entry: str = "train") -> Path:
+    """The run below ``root`` that was begun last and does not have its ``result`` folder yet.
+
+    Parameters
+    ----------
+    root : Path
+    result : str
+        Folder that a finished run has.
+    entry : str
+        Entry of ``config.toml`` by which runs of this kind are known.
 
     Raises
     ------
     ConfigError
         If there is none.
     """
-    runs = [path.parent for path in root.glob("*/config.toml") if not (path.parent / "model").exists()]
+    runs = [
+        path.parent
+        for path in root.glob("*/config.toml")
+        if not (path.parent / result).exists() and entry in read_toml(path)
+    ]
     if not runs:
         raise ConfigError(
             "no unfinished run to resume",

@@ -1,0 +1,83 @@
+"""``protclip predict``: classes of new proteins from a trained head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from protclip.errors import ConfigError
+
+if TYPE_CHECKING:
+    from protclip.tasks.predict import Threshold
+
+
+def predict(
+    head: Path = typer.Argument(..., help="Head folder or run folder of `protclip finetune`."),
+    input: Path = typer.Option(
+        ..., "-i", "--input", help="FASTA file, structure file, or folder of structures."
+    ),
+    out: Path = typer.Option(..., "-o", "--out", help="Output: .tsv, .json or .parquet."),
+    top_k: int = typer.Option(
+        None, help="At most so many classes per protein [default: 1, or 5 for tasks with several]."
+    ),
+    threshold: str = typer.Option(
+        None, help="Least probability, or `fmax`: the threshold of the highest F1 on validation."
+    ),
+    propagate: Path = typer.Option(
+        None, help="go-basic.obo: GO terms get at least the highest score of their descendants."
+    ),
+    ec_consistent: bool = typer.Option(
+        False, "--ec-consistent", help="EC classes get at least the highest score of what they contain."
+    ),
+    device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
+    precision: str = typer.Option("auto", help="auto (bf16 on CUDA), fp32 or bf16."),
+) -> None:
+    """Predict classes with calibrated probabilities; inputs that fail are listed in <out>.failed.tsv."""
+    from protclip.cli.display import TerminalDisplay
+    from protclip.tasks.dataset import DEMONSTRATION
+    from protclip.tasks.predict import load_head
+    from protclip.tasks.predict_files import predict_to_file
+
+    least = _threshold(threshold)
+    loaded = load_head(head, device, precision=precision)
+    display = TerminalDisplay()
+    if loaded.demonstration:
+        display.say(f"the head was trained on the sample that ships with protclip: {DEMONSTRATION}")
+    display.begin_stream(f"predicting {loaded.task.name}")
+    done = 0
+
+    def advance(n: int) -> None:
+        nonlocal done
+        done += n
+        display.count(done)
+
+    try:
+        report = predict_to_file(
+            loaded,
+            input,
+            out,
+            top_k=top_k,
+            threshold=least,
+            propagate=propagate,
+            ec_consistent=ec_consistent,
+            done=advance,
+        )
+    finally:
+        display.end()
+    text = f"{report.predicted} predicted"
+    if report.failed:
+        text += f"; {report.failed} failed, listed in {report.failed_list}"
+    typer.echo(f"{text}: {report.out}")
+
+
+def _threshold(text: str | None) -> Threshold:
+    if text is None or text == "fmax":
+        return text  # type: ignore[return-value]
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(
+            "neither a number nor fmax", where="--threshold", got=repr(text), expected="0 to 1, or fmax"
+        ) from None

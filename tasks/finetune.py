@@ -1,0 +1,531 @@
+"""A downstream run: from options to a run folder with scores, figures and a head for prediction."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor
+
+from protclip.config import cache_dir
+from protclip.data.vectors import VectorFile
+from protclip.distributed import convert_sync_batchnorm
+from protclip.errors import ConfigError
+from protclip.files import atomic_write
+from protclip.inference import pick_device
+from protclip.modalities.base import Modality
+from protclip.modalities.features import frozen_features
+from protclip.modalities.vectors import VectorsModality
+from protclip.tasks.calibration import Calibrator, fit_calibrator, log_loss, reliability
+from protclip.tasks.dataset import DEMONSTRATION, TaskData
+from protclip.tasks.definitions import Recipe, comparison, find_recipe, find_task
+from protclip.tasks.evaluation import definitions, per_class, score_set, spread, validation_score
+from protclip.tasks.heads import copy_head, save_head
+from protclip.tasks.loop import Progress, TaskLoop
+from protclip.tasks.losses import TaskLoss, class_weights
+from protclip.tasks.metrics import fmax
+from protclip.tasks.network import TaskNetwork
+from protclip.tasks.options import FinetuneConfig
+from protclip.tasks.plots import plot_classes, plot_precision_recall, plot_reliability
+from protclip.tasks.report import class_table, head_card
+from protclip.tasks.steps import EpochSampler, TaskDataset
+from protclip.tasks.towers import Parent, build_towers
+from protclip.training.plots import plot_curves
+from protclip.training.running import Display, Silent, make_fabric
+
+if TYPE_CHECKING:
+    from protclip.data.benchmark import Benchmark
+
+Indices = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+SCALE_ROWS = 512
+"""Training proteins whose features set the scale of the classifier's input."""
+
+
+@dataclass
+class Trained:
+    """A trained network and what was decided on validation."""
+
+    network: TaskNetwork
+    parent: Parent
+    features: dict[str, Tensor]
+    progress: Progress
+    calibrator: Calibrator
+    threshold: float | None
+    valid: Floats
+
+
+class TowerItems(Sequence[Any]):
+    """Items of one tower for rows of a benchmark, read when asked for."""
+
+    def __init__(self, data: TaskData, rows: Indices, tower: str) -> None:
+        self.data, self.rows, self.tower = data, rows, tower
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.data.items(self.rows[[index]], [self.tower])[self.tower][0]
+
+
+class Finetuning:
+    """One run in one folder.
+
+    Parameters
+    ----------
+    config : FinetuneConfig
+    folder : Path
+        Run folder, created where needed.
+    benchmark : callable
+        Opens the benchmark.
+    display : Display
+    """
+
+    def __init__(
+        self,
+        config: FinetuneConfig,
+        folder: Path,
+        benchmark: Callable[[], Benchmark],
+        display: Display | None = None,
+    ) -> None:
+        self.config, self.folder, self.open = config, folder, benchmark
+        self.display: Display = display or Silent()
+        self.task = find_task(config.task)
+        self.is_main = True
+
+    def run(self, *, resume: bool = False) -> dict[str, Any]:
+        """Train, score the test sets once and write the run folder.
+
+        Returns
+        -------
+        dict
+            The object of ``metrics.json`` (empty on processes other than the main one).
+
+        Raises
+        ------
+        ConfigError
+            If the folder holds another run, or options, towers and benchmark do not fit together.
+        DataError
+            If the benchmark cannot be used.
+        """
+        config = self.config
+        data = self._data()
+        recipe = self._recipe(data)
+        fabric = make_fabric(
+            device=config.device,
+            devices=config.devices,
+            num_nodes=config.num_nodes,
+            precision=config.precision,
+            batch_size=min(recipe.batch_size, len(data.splits["train"])),
+        )
+        fabric.launch()
+        self.is_main = fabric.is_global_zero
+        display: Display = self.display if self.is_main else Silent()
+        if self.is_main:
+            self._open_folder(resume)
+        if data.demonstration:
+            display.say(f"{self.task.name}: {DEMONSTRATION}")
+        for notice in data.notices:
+            display.say(notice)
+        results: list[dict[str, Any]] = []
+        for number in range(config.seeds):
+            seed = config.seed + number
+            folder = self.folder if config.seeds == 1 else self.folder / f"seed-{seed}"
+            finished = folder / "metrics.json"
+            if resume and finished.exists() and (folder / "head").exists():
+                results.append(json.loads(finished.read_text()))
+                continue
+            folder.mkdir(parents=True, exist_ok=True)
+            trained = self._train(fabric, data, recipe, seed, folder, display, resume)
+            if self.is_main:
+                results.append(self._finish(data, recipe, trained, seed, folder, fabric.device))
+            fabric.barrier()
+        if not self.is_main:
+            return {}
+        if config.seeds == 1:
+            return results[0]
+        return self._summary(results)
+
+    def _data(self) -> TaskData:
+        vectors = VectorFile.open(self.config.vectors) if self.config.vectors else None
+        return TaskData(self.open(), self.config.uses, vectors)
+
+    def _recipe(self, data: TaskData) -> Recipe:
+        config = self.config
+        recipe = find_recipe(
+            config.recipe,
+            self.task,
+            pretrained=bool(config.model) or config.towers == "sequence",
+            probe=config.mode == "probe",
+            demonstration=data.demonstration,
+        )
+        names = ("epochs", "batch_size", "lr", "tower_lr", "weight_decay", "noise", "patience")
+        given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+        return dataclasses.replace(recipe, **given)
+
+    def _open_folder(self, resume: bool) -> None:
+        path = self.folder / "config.toml"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            self.config.save(path)
+        elif not resume:
+            raise ConfigError(
+                "there is a run in this folder already",
+                where=f"--out {self.folder}",
+                hint="Add --resume to go on with it, or choose another folder",
+            )
+
+    def _network(
+        self, data: TaskData, recipe: Recipe, seed: int, display: Display
+    ) -> tuple[TaskNetwork, Parent]:
+        config = self.config
+        torch.manual_seed(seed)
+        sides, parent = build_towers(config, recipe, seed=seed, vectors=data.vectors, say=display.say)
+        for side in sides:
+            if isinstance(side, VectorsModality) and not side.pretrained:
+                side.fit(np.stack(data.items(data.splits["train"], [side.name])[side.name]))
+        network = TaskNetwork(
+            sides,
+            len(data.classes),
+            fusion=config.fusion,
+            features=config.features,
+            dim=parent.dim,
+            projection=parent.head,
+            head=("linear" if config.mode == "probe" else "mlp") if config.head == "auto" else config.head,
+            dropout=config.dropout,
+            frozen=[
+                side.name
+                for side in sides
+                if config.mode == "probe" or side.frozen or side.name == config.freeze
+            ],
+        )
+        for name in network.projections:
+            network.projections[name].load_state_dict(parent.projections[name].state_dict())
+        return network, parent
+
+    def _train(
+        self,
+        fabric: Fabric,
+        data: TaskData,
+        recipe: Recipe,
+        seed: int,
+        folder: Path,
+        display: Display,
+        resume: bool,
+    ) -> Trained:
+        config, task = self.config, self.task
+        network, parent = self._network(data, recipe, seed, display)
+        device = fabric.device
+        network.to(device)
+        features = {
+            name: self._features(network.sides[name], data, fabric, display)
+            for name in network.frozen
+            if config.fusion == "concat"
+        }
+        if parent.facts or config.mode == "probe" or config.vectors:
+            self._fit_scale(network, data, features, seed, device)
+        if fabric.world_size > 1:
+            convert_sync_batchnorm(network)
+        weights = (
+            class_weights(data.labels[data.splits["train"]], task.kind) if config.class_weights else None
+        )
+        dataset = TaskDataset(
+            data,
+            network.sides,
+            EpochSampler(len(data.splits["train"]), recipe.batch_size, seed, fabric.world_size),
+            noise=recipe.noise,
+            features=features,
+            rank=fabric.global_rank,
+        )
+        valid = data.splits["valid"]
+        truth = data.labels[valid]
+        held = self._inputs(network, data, valid, features)
+
+        def validate(current: TaskNetwork) -> tuple[float, float]:
+            logits = current.predict(held, device=device, precision=config.precision)
+            return validation_score(task, logits, truth)
+
+        display.begin(f"{task.name} (seed {seed})", recipe.epochs * dataset.sampler.epoch_steps)
+        loop = TaskLoop(
+            fabric,
+            network,
+            TaskLoss(task.kind, weights),
+            dataset,
+            recipe,
+            seed=seed,
+            folder=folder,
+            validate=validate,
+            workers=config.workers,
+            resume_hint=f"Go on with `protclip finetune {task.name} --out {self.folder} --resume`",
+            on_step=display.advance,
+        )
+        progress = loop.run(resume=resume)
+        display.end()
+        logits = network.predict(held, device=device, precision=config.precision)
+        calibrator = fit_calibrator(logits, truth, task.kind, config.calibration)
+        threshold = fmax(calibrator(logits), truth).threshold if task.kind == "multi" else None
+        return Trained(network, parent, features, progress, calibrator, threshold, logits)
+
+    def _features(self, side: Modality[Any], data: TaskData, fabric: Fabric, display: Display) -> Tensor:
+        """Features [rows of the benchmark, d] of a frozen tower; zeros in rows of no split."""
+        rows = np.concatenate(list(data.splits.values()))
+        display.begin(f"{side.name} features", len(rows))
+        done = 0
+
+        def advance(n: int) -> None:
+            nonlocal done
+            done += n
+            display.advance(done)
+
+        with fabric.rank_zero_first():
+            found = frozen_features(
+                side,
+                [data.ids[i] for i in rows],
+                TowerItems(data, rows, side.name),
+                device=fabric.device,
+                precision=self.config.precision,
+                # Towers from random weights are never met again.
+                cache=cache_dir() / "features" if side.pretrained else None,
+                progress=advance,
+            )
+        display.end()
+        whole = torch.zeros(len(data.ids), found.shape[1])
+        whole[torch.from_numpy(rows)] = torch.from_numpy(found)
+        return whole
+
+    def _fit_scale(
+        self,
+        network: TaskNetwork,
+        data: TaskData,
+        features: dict[str, Tensor],
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        rows = data.splits["train"]
+        if set(features) != set(network.names) and len(rows) > SCALE_ROWS:
+            rows = np.sort(np.random.default_rng(seed).choice(rows, SCALE_ROWS, replace=False))
+        inputs = self._inputs(network, data, rows, features)
+        found = network.predict(inputs, device=device, precision=self.config.precision, features=True)
+        network.fit_scale(torch.from_numpy(found))
+
+    def _inputs(
+        self, network: TaskNetwork, data: TaskData, rows: Indices, features: dict[str, Tensor]
+    ) -> dict[str, Any]:
+        items = data.items(rows, [name for name in network.names if name not in features])
+        return {**items, **{name: rows_of[torch.from_numpy(rows)] for name, rows_of in features.items()}}
+
+    def _finish(
+        self,
+        data: TaskData,
+        recipe: Recipe,
+        trained: Trained,
+        seed: int,
+        folder: Path,
+        device: torch.device,
+    ) -> dict[str, Any]:
+        """Score the test sets, once, and write everything."""
+        task, network = self.task, trained.network
+        sets: dict[str, tuple[Floats, NDArray[np.bool_]]] = {}
+        for name in data.tests:
+            rows = data.splits[name]
+            inputs = self._inputs(network, data, rows, trained.features)
+            logits = network.predict(inputs, device=device, precision=self.config.precision)
+            sets[name] = logits, data.labels[rows]
+        tests: dict[str, Any] = {name: score_set(task, *pair) for name, pair in sets.items()}
+        headline = task.headline if task.headline in sets else next(iter(sets), "")
+        for cutoff, rows in data.subsets().items():
+            inside = np.isin(data.splits[headline], rows)
+            scores, labels = sets[headline]
+            tests[f"{headline} <{cutoff}%"] = score_set(task, scores[inside], labels[inside])
+        truth = data.labels[data.splits["valid"]]
+        metrics = {
+            **self._facts(data),
+            "seed": seed,
+            "headline": {
+                "set": headline,
+                "metric": task.metric,
+                "value": tests.get(headline, {}).get("value"),
+                "definition": task.definition,
+            },
+            "test": tests,
+            "valid": score_set(task, trained.valid, truth),
+            "definitions": definitions(task),
+            "calibration": self._calibration(trained, truth, sets.get(headline)),
+            "training": {
+                **{k: v for k, v in dataclasses.asdict(recipe).items() if k != "cdconv"},
+                "structure_encoder": dict(recipe.cdconv),
+                "kept_epoch": trained.progress.best_epoch,
+                "stopped_early": trained.progress.stopped_early,
+                "seconds": round(trained.progress.seconds, 1),
+                "trained_parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
+            },
+            "parent": trained.parent.facts,
+            "towers": {name: side.describe() for name, side in network.sides.items()},
+        }
+        rows_ = per_class(task, data.classes, data.class_names, data.labels[data.splits["train"]], sets)
+        atomic_write(folder / "per_class.tsv", class_table(rows_, data.title))
+        self._draw(data, trained, sets, headline, folder)
+        save_head(
+            folder / "head",
+            network,
+            head={
+                "task": task.name,
+                "kind": task.kind,
+                "benchmark": str(data.benchmark.version),
+                "demonstration": data.demonstration,
+                "threshold_fmax": trained.threshold,
+                "calibration": trained.calibrator.config(),
+                "classes": data.classes,
+                "class_names": data.class_names,
+            },
+            facts={
+                "parent": trained.parent.facts,
+                "seed": seed,
+                "mode": self.config.mode,
+                "towers": self.config.towers,
+                "fusion": self.config.fusion,
+                "features": self.config.features,
+                "kept_epoch": trained.progress.best_epoch,
+                "valid": metrics["valid"]["value"],
+                "test": {name: row["value"] for name, row in tests.items()},
+            },
+            card=head_card(metrics),
+        )
+        # Written last: a run with this file is finished.
+        return _write_metrics(folder, metrics)
+
+    def _facts(self, data: TaskData) -> dict[str, Any]:
+        config = self.config
+        return {
+            "task": self.task.name,
+            "benchmark": {
+                "version": str(data.benchmark.version),
+                "demonstration": data.demonstration,
+                "note": DEMONSTRATION if data.demonstration else "",
+                "published_protocol": self.task.protocol,
+                "classes": len(data.classes),
+                "splits": data.counts(),
+                "missing": len(data.benchmark.missing),
+                "left_out": data.notices,
+            },
+            "towers_used": config.towers,
+            "mode": config.mode,
+            "fusion": config.fusion,
+            "features": config.features,
+            "class_weights": "from training labels" if config.class_weights else "none",
+            "propagated": False,
+            "comparison": comparison(
+                self.task, version=str(data.benchmark.version), demonstration=data.demonstration
+            ),
+        }
+
+    def _calibration(
+        self, trained: Trained, truth: NDArray[np.bool_], test: tuple[Floats, NDArray[np.bool_]] | None
+    ) -> dict[str, Any]:
+        kind, plain = self.task.kind, Calibrator("none", self.task.kind)
+        found: dict[str, Any] = {
+            "method": trained.calibrator.method,
+            "fitted_on": "valid",
+            "threshold_fmax": trained.threshold,
+        }
+        for name, pair in (("valid", (trained.valid, truth)), ("test", test)):
+            if pair is not None and len(pair[0]) and pair[1].any():
+                logits, labels = pair
+                found[name] = {
+                    "log_loss_before": log_loss(plain(logits), labels, kind),
+                    "log_loss": log_loss(trained.calibrator(logits), labels, kind),
+                    "ece_before": reliability(plain(logits), labels, kind)["ece"],
+                    "ece": reliability(trained.calibrator(logits), labels, kind)["ece"],
+                }
+        return found
+
+    def _draw(
+        self,
+        data: TaskData,
+        trained: Trained,
+        sets: dict[str, tuple[Floats, NDArray[np.bool_]]],
+        headline: str,
+        folder: Path,
+    ) -> None:
+        plot_curves(folder / "log.csv", folder / "curves.svg")
+        truth = data.labels[data.splits["valid"]]
+        curves = {"valid": (trained.valid, truth)}
+        if headline in sets and len(sets[headline][0]) and sets[headline][1].any():
+            curves[headline] = sets[headline]
+        calibrated = {name: (trained.calibrator(x), y) for name, (x, y) in curves.items()}
+        plot_reliability(calibrated, self.task.kind, data.title, folder / "reliability.svg")
+        if self.task.kind == "multi":
+            plot_precision_recall(calibrated, data.title, folder / "precision_recall.svg")
+        else:
+            plot_classes(*list(curves.values())[-1], data.classes, data.title, folder / "confusion.svg")
+
+    def _summary(self, results: list[dict[str, Any]]) -> dict[str, Any]:
+        """Mean and spread over the seeds; the head with the best validation score becomes the run's."""
+        first = results[0]
+        names = list(first["test"])
+        best = max(range(len(results)), key=lambda i: results[i]["valid"]["value"])
+        shared = ("task", "benchmark", "towers_used", "mode", "fusion", "features", "class_weights")
+        summary = {
+            **{key: first[key] for key in (*shared, "propagated", "comparison", "definitions", "parent")},
+            "seeds": [r["seed"] for r in results],
+            "headline": {
+                **{k: v for k, v in first["headline"].items() if k != "value"},
+                **spread([r["headline"]["value"] for r in results]),
+            },
+            "test": {name: spread([r["test"][name]["value"] for r in results]) for name in names},
+            "valid": spread([r["valid"]["value"] for r in results]),
+            "head_of_seed": results[best]["seed"],
+        }
+        copy_head(self.folder / f"seed-{results[best]['seed']}" / "head", self.folder / "head")
+        return _write_metrics(self.folder, summary)
+
+
+def _write_metrics(folder: Path, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Write ``metrics.json``; returns what it holds."""
+    text = json.dumps(metrics, indent=2) + "\n"
+    atomic_write(folder / "metrics.json", text)
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def finetune(
+    task: str,
+    out: Path | str,
+    *,
+    resume: bool = False,
+    display: Display | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Train and score a head for a task, as ``protclip finetune`` does.
+
+    Parameters
+    ----------
+    task : str
+        ``fold``, ``reaction``, ``go-mf``, ``go-bp``, ``go-cc`` or ``ec``.
+    out : path
+        Run folder.
+    resume : bool
+        Go on with the run in ``out``.
+    **options
+        Of :class:`protclip.tasks.options.FinetuneConfig`.
+
+    Returns
+    -------
+    dict
+        The object of ``metrics.json``.
+    """
+    from protclip.tasks.benchmarks import open_benchmark
+
+    config = FinetuneConfig().merged(task=task, **options)
+    pick_device(config.device)
+    run = Finetuning(config, Path(out), lambda: open_benchmark(task, config.data), display)
+    return run.run(resume=resume)

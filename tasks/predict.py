@@ -1,0 +1,450 @@
+"""Predict for new proteins with a trained head."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protclip.errors import ConfigError, DataError, ProtclipError, StructureError
+from protclip.inference import Done, pick_device
+from protclip.modalities.base import Modality
+from protclip.modalities.structure import StructureModality
+from protclip.modalities.vectors import VectorsModality
+from protclip.structure.encoder import CDConvConfig
+from protclip.structure.protein import Protein
+from protclip.tasks.calibration import Calibrator
+from protclip.tasks.dataset import DEMONSTRATION, align_labels
+from protclip.tasks.definitions import Task, find_task
+from protclip.tasks.evaluation import score_set
+from protclip.tasks.heads import find_head, read_head
+from protclip.tasks.network import TaskNetwork
+from protclip.tasks.ontology import Hierarchy, ec_hierarchy, read_go
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WINDOW = 1024
+"""Proteins that are read, sorted by length and computed together; bounds the memory of a stream."""
+
+Threshold = float | Literal["fmax"] | None
+
+
+@dataclass
+class Predicted:
+    """Probabilities of one window of a stream.
+
+    Attributes
+    ----------
+    ids : list of str
+    probabilities : float64 array [n, classes]
+    failed : dict
+        Id -> why there is no prediction.
+    """
+
+    ids: list[str] = field(default_factory=list)
+    probabilities: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+class Head:
+    """A trained head with its towers, ready to predict.
+
+    Made by :func:`load_head`. Sources are what the towers read: for a sequence tower alone a FASTA path, a
+    list or mapping of sequences, or structures; with a structure tower paths, folders, Protein or
+    Bio.PDB objects. Both towers together read structures, whose residues give the sequences.
+
+    Attributes
+    ----------
+    network : TaskNetwork
+    task : Task
+    classes_ : array of str
+        Classes in the order of the columns of :meth:`predict_proba`.
+    class_names_ : list of str
+        Human names, empty where unknown.
+    threshold_fmax : float or None
+        Probability of the highest F1 on validation (multi-label tasks).
+    facts : dict
+        How it was trained, and the fingerprint of the pretrained parent.
+    demonstration : bool
+        True for heads trained on the sample that ships with protclip.
+    failed : dict
+        Id -> reason of the inputs of the last call that could not be predicted.
+    """
+
+    def __init__(
+        self, network: TaskNetwork, config: Mapping[str, Any], path: Path, precision: str = "auto"
+    ) -> None:
+        head = config["head"]
+        self.network, self.path, self.precision = network, path, precision
+        self.task: Task = find_task(head["task"])
+        self.classes_: NDArray[np.str_] = np.array(head["classes"], dtype=np.str_)
+        self.class_names_: list[str] = list(head["class_names"])
+        self.calibrator = Calibrator.from_config(head["calibration"])
+        self.threshold_fmax: float | None = head.get("threshold_fmax")
+        self.benchmark, self.demonstration = str(head["benchmark"]), bool(head["demonstration"])
+        self.facts: dict[str, Any] = dict(config.get("training", {}))
+        self.failed: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        note = f", {DEMONSTRATION}" if self.demonstration else ""
+        towers = " and ".join(self.network.names)
+        return f"Head({self.task.name}, {len(self.classes_)} classes, {towers}{note})"
+
+    @property
+    def needs(self) -> str:
+        """What the inputs must be: ``sequence``, ``structure`` or ``vectors``."""
+        if "structure" in self.network.names:
+            return "structure"
+        side = next(iter(self.network.sides.values()))
+        return "vectors" if isinstance(side, VectorsModality) else "sequence"
+
+    def stream(self, source: Any, *, done: Done = lambda n: None) -> Iterator[Predicted]:
+        """Probabilities window by window, in input order and constant memory.
+
+        Raises
+        ------
+        ProtclipError
+            If the source is of a kind that the towers cannot see.
+        """
+        seen: set[str] = set()
+        stream = iter(self._read(source))
+        while chunk := list(itertools.islice(stream, WINDOW)):
+            result = Predicted()
+            items: list[Any] = []
+            for id, item in chunk:
+                if isinstance(item, ProtclipError):
+                    result.failed[id] = str(item)
+                elif isinstance(item, Exception):
+                    raise item
+                elif id in seen:
+                    result.failed[f"{id} (again)"] = (
+                        "the id stands twice in the input; the first one was taken"
+                    )
+                else:
+                    result.ids.append(id)
+                    items.append(item)
+                seen.add(id)
+            self._compute(items, result)
+            done(len(chunk))
+            yield result
+
+    def predict_proba(self, source: Any) -> NDArray[np.float64]:
+        """Calibrated probabilities [n, classes] of the readable inputs, in input order.
+
+        Rows of single-label tasks sum to 1. Unreadable inputs are listed in :attr:`failed`, with a warning.
+
+        Raises
+        ------
+        ProtclipError
+            If nothing can be predicted.
+        """
+        return self._all(source)[1]
+
+    def predict(
+        self,
+        source: Any,
+        *,
+        top_k: int | None = None,
+        threshold: Threshold = None,
+        propagate: str | Path | None = None,
+        ec_consistent: bool = False,
+    ) -> pd.DataFrame:
+        """The likeliest classes of every input.
+
+        Parameters
+        ----------
+        source
+            See the class.
+        top_k : int, optional
+            At most so many classes per protein; by default 1 for tasks with one class per protein, else 5
+            without a threshold and all with one.
+        threshold : float or "fmax", optional
+            Least probability; ``"fmax"`` is the threshold of the highest F1 on validation.
+        propagate : path, optional
+            ``go-basic.obo``: every GO term gets at least the highest score of its descendants.
+        ec_consistent : bool
+            Every EC class gets at least the highest score of the classes that it contains.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``id``, ``rank``, ``class``, ``name``, ``score``. ``attrs`` says what was applied.
+
+        Raises
+        ------
+        ConfigError
+            If an option does not fit the task.
+        ProtclipError
+            If nothing can be predicted.
+        """
+        select = self.selection(
+            top_k=top_k, threshold=threshold, propagate=propagate, ec_consistent=ec_consistent
+        )
+        ids, probabilities = self._all(source)
+        return self.table(select.rows(ids, probabilities))
+
+    def score(self, source: Any, labels: Mapping[str, Any]) -> float:
+        """Headline metric of the task on labelled proteins.
+
+        Parameters
+        ----------
+        source
+            See the class.
+        labels : mapping
+            Id -> class, or list of classes for tasks with several.
+
+        Raises
+        ------
+        DataError
+            If an id has no label, or a label is not among :attr:`classes_`.
+        """
+        ids, probabilities = self._all(source)
+        truth = align_labels(labels, ids, self.classes_.tolist(), self.task.kind)
+        value = score_set(self.task, probabilities, truth)["value"]
+        if value is None:
+            raise DataError("no protein has a label, so there is nothing to score", where=self.task.name)
+        return float(value)
+
+    def selection(
+        self,
+        *,
+        top_k: int | None = None,
+        threshold: Threshold = None,
+        propagate: str | Path | None = None,
+        ec_consistent: bool = False,
+    ) -> Selection:
+        """Which classes of each protein are reported; see :meth:`predict`."""
+        if propagate is not None and not self.task.name.startswith("go-"):
+            raise ConfigError(
+                "only GO terms have ancestors", where=f"--propagate on {self.task.name}", expected="a GO task"
+            )
+        if ec_consistent and self.task.name != "ec":
+            raise ConfigError(
+                "only EC numbers have levels", where=f"--ec-consistent on {self.task.name}", expected="ec"
+            )
+        if top_k is not None and top_k < 1:
+            raise ConfigError("out of range", where="--top-k", got=str(top_k), expected="1 or more")
+        least = 0.0
+        if threshold == "fmax":
+            if self.threshold_fmax is None:
+                raise ConfigError(
+                    "tasks with one class per protein have no such threshold",
+                    where="--threshold fmax",
+                    expected="a probability, or --top-k",
+                )
+            least = self.threshold_fmax
+        elif threshold is not None:
+            least = float(threshold)
+            if not 0 <= least <= 1:
+                raise ConfigError(
+                    "out of range", where="--threshold", got=str(threshold), expected="0 to 1, or fmax"
+                )
+        if top_k is None:
+            top_k = 1 if self.task.kind == "single" else 5 if threshold is None else len(self.classes_)
+        classes: list[str] = self.classes_.tolist()
+        hierarchy = (
+            read_go(propagate, classes)
+            if propagate is not None
+            else ec_hierarchy(classes)
+            if ec_consistent
+            else None
+        )
+        names = [
+            own or (hierarchy.names.get(name, "") if hierarchy is not None else "")
+            for own, name in zip(self.class_names_, classes, strict=True)
+        ]
+        return Selection(classes, names, top_k, least, hierarchy)
+
+    def table(self, rows: Sequence[tuple[str, int, str, str, float]]) -> pd.DataFrame:
+        """Rows of :class:`Selection` as a table that carries what it is."""
+        import pandas as pd  # kept out of start-up
+
+        table = pd.DataFrame(list(rows), columns=["id", "rank", "class", "name", "score"])
+        table.attrs = {
+            "task": self.task.name,
+            "benchmark": self.benchmark,
+            "calibration": self.calibrator.method,
+        }
+        if self.demonstration:
+            table.attrs["note"] = DEMONSTRATION
+        return table
+
+    def _all(self, source: Any) -> tuple[list[str], NDArray[np.float64]]:
+        parts = list(self.stream(source))
+        self.failed = {id: reason for part in parts for id, reason in part.failed.items()}
+        ids = [id for part in parts for id in part.ids]
+        if not ids:
+            first = next(iter(self.failed.items()), None)
+            raise DataError(
+                "nothing could be predicted" if first else "nothing to predict: the input is empty",
+                where="input",
+                got=f"{first[0]}: {first[1]}" if first else None,
+            )
+        if self.failed:
+            warnings.warn(
+                f"{len(self.failed)} of the inputs could not be predicted; see .failed", stacklevel=3
+            )
+        return ids, np.concatenate([part.probabilities for part in parts if part.ids])
+
+    def _read(self, source: Any) -> Iterator[tuple[str, Any]]:
+        """Ids with the items of the towers; a Protein where there is a structure tower."""
+        path = Path(source) if isinstance(source, (str, Path)) else None
+        if path is not None and not path.exists():
+            raise DataError("no such file or folder", where=str(path))
+        needs = self.needs
+        if needs == "vectors":
+            yield from self.network.sides[self.network.names[0]].read(source)
+            return
+        if any(isinstance(side, VectorsModality) for side in self.network.sides.values()):
+            raise ConfigError(
+                "this head needs a structure and a precomputed vector of every protein, which no file holds",
+                where=str(self.path),
+                hint="Train a head without --vectors, or with --towers sequence",
+            )
+        reader = _structures(self.network.sides.get("structure"))
+        if needs == "structure":
+            if path is not None and path.is_file() and not reader.accepts(path):
+                raise self._needs_structures(str(path))
+            if _are_sequences(source):
+                raise self._needs_structures("the input")
+            for id, item in reader.read(source):
+                yield id, _traced(item)
+            return
+        side = self.network.sides["sequence"]
+        if path is not None and (path.is_dir() or reader.accepts(path)):
+            for id, item in reader.read(path):
+                yield id, item.sequence if isinstance(item, Protein) else item
+            return
+        yield from side.read(source)
+
+    def _needs_structures(self, where: str) -> ConfigError:
+        both = "sequence" in self.network.names
+        return ConfigError(
+            "this head needs structures" + (", since it uses both towers" if both else ""),
+            where=where,
+            got="sequences",
+            expected="PDB, mmCIF or BinaryCIF files, or a folder of them",
+            hint="Give predicted structures, or train a head with `protclip finetune "
+            f"{self.task.name} --towers sequence`",
+        )
+
+    def _compute(self, items: list[Any], result: Predicted) -> None:
+        if not items:
+            return
+        try:
+            logits = self._logits(items)
+        except ProtclipError:
+            good: list[int] = []
+            rows: list[NDArray[np.float32]] = []
+            for i, item in enumerate(items):
+                try:
+                    rows.append(self._logits([item]))
+                except ProtclipError as error:
+                    result.failed[result.ids[i]] = str(error)
+                else:
+                    good.append(i)
+            result.ids = [result.ids[i] for i in good]
+            if not rows:
+                return
+            logits = np.concatenate(rows)
+        finite: NDArray[np.bool_] = np.isfinite(logits).all(axis=1)
+        for i in np.flatnonzero(~finite).tolist():
+            result.failed[result.ids[i]] = "the scores are not finite"
+        result.ids = [result.ids[i] for i in np.flatnonzero(finite).tolist()]
+        result.probabilities = self.calibrator(logits[finite])
+
+    def _logits(self, items: list[Any]) -> NDArray[np.float32]:
+        parts: dict[str, Any] = {
+            name: [
+                item.sequence if name == "sequence" and isinstance(item, Protein) else item for item in items
+            ]
+            for name in self.network.names
+        }
+        device = next(self.network.parameters()).device
+        return self.network.predict(parts, device=device, precision=self.precision)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which classes of a protein are reported.
+
+    Attributes
+    ----------
+    classes, names : list of str
+    top_k : int
+        At most so many per protein.
+    least : float
+        Least probability.
+    hierarchy : Hierarchy or None
+        Applied to the probabilities first.
+    """
+
+    classes: list[str]
+    names: list[str]
+    top_k: int
+    least: float
+    hierarchy: Hierarchy | None
+
+    def rows(
+        self, ids: Sequence[str], probabilities: NDArray[np.float64]
+    ) -> list[tuple[str, int, str, str, float]]:
+        """(id, rank, class, name, score), best first; equal scores in the order of the classes."""
+        if self.hierarchy is not None and len(ids):
+            probabilities = np.asarray(self.hierarchy.propagate(probabilities))
+        found = []
+        for id, row in zip(ids, probabilities, strict=True):
+            order = np.argsort(-row, kind="stable")[: self.top_k]
+            kept = [int(c) for c in order if row[c] >= self.least]
+            found += [
+                (id, rank, self.classes[c], self.names[c], float(row[c])) for rank, c in enumerate(kept, 1)
+            ]
+        return found
+
+
+def load_head(path: str | Path, device: str = "auto", *, precision: str = "auto") -> Head:
+    """Load a head that ``protclip finetune`` trained.
+
+    Parameters
+    ----------
+    path : str or Path
+        Head folder, or the run folder that holds it.
+    device : str
+        ``"auto"`` (CUDA where present), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+    precision : {"auto", "fp32", "bf16"}
+
+    Raises
+    ------
+    WeightsError, ConfigError
+        If there is no (readable) head, or no such device.
+    """
+    where = pick_device(device)
+    network, config = read_head(Path(path))
+    return Head(network.to(where).eval(), config, find_head(Path(path)), precision)
+
+
+def _structures(side: Modality[Any] | None) -> StructureModality:
+    if isinstance(side, StructureModality):
+        return side
+    return StructureModality(CDConvConfig.sized("tiny", channels=(4,), radii=(8.0,), base_width=64.0))
+
+
+def _traced(item: Any) -> Any:
+    if isinstance(item, Protein) and not item.has_ca.any():
+        return StructureError("no residue has a C-alpha, so there is nothing to encode", where=item.id)
+    return item
+
+
+def _are_sequences(source: Any) -> bool:
+    """A list or mapping of strings that are no files."""
+    if isinstance(source, Mapping):
+        source = list(source.values())
+    if not isinstance(source, (list, tuple)) or not source:
+        return False
+    return all(isinstance(part, str) and part.isalpha() and not Path(part).exists() for part in source)
