@@ -248,7 +248,9 @@ def _fill(
 ) -> tuple[list[Index], list[Index]]:
     """Take groups in order while they fit, then one more if that comes nearer to the target."""
     most = len(groups) - leave
-    taken, rest, room = [], [], target
+    taken: list[Index] = []
+    rest: list[Index] = []
+    room = target
     for group in groups:
         if len(group) <= room and len(taken) < most:
             taken.append(group)
