@@ -261,7 +261,6 @@ class Benchmark(LazyH5):
             "missing": len(missing),
             "first_missing": " - ".join(missing[0]) if missing else "",
             "benchmark_fingerprint": self.fingerprint,
-            "sources": self.provenance,
             **self.corpus.info(),
         }
 

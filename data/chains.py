@@ -37,10 +37,10 @@ def split_chain_id(id: str) -> tuple[str, str]:
 class ChainFiles:
     """The structure files of a folder and of those below it, by PDB chain and by entry.
 
-    Files of single chains are called ``1ABC-A``, ``1abc_A``, ``1abc.A``, ``1abcA`` or ``1ABC-A_<anything>``, files
-    of whole entries ``1abc`` or ``pdb1abc``; with ``.pdb``, ``.ent``, ``.cif``, ``.mmcif`` or ``.bcif``, plain or
-    gzipped.  PDB codes may be in either case; chains are told apart by case, and only where no file fits
-    is case overlooked.
+    Files of single chains are called ``1ABC-A``, ``1abc_A``, ``1abc.A``, ``1abcA`` or
+    ``1ABC-A_<anything>``, files of whole entries ``1abc`` or ``pdb1abc``; with ``.pdb``, ``.ent``, ``.cif``,
+    ``.mmcif`` or ``.bcif``, plain or gzipped.  PDB codes may be in either case; chains are told apart by
+    case, and only where no file fits is case overlooked.
 
     Raises
     ------
@@ -100,6 +100,18 @@ class ChainFiles:
             others = self.any_case.get((pdb, chain.lower()), [])
             path = others[0] if len(others) == 1 and pdb not in self.entries else self.entries.get(pdb)
         return None if path is None else Item(id, str(path), chain, "")
+
+
+def names_chain(path: str | Path) -> bool:
+    """Whether a file's own name says that it holds one chain.
+
+    Examples
+    --------
+    >>> names_chain("1ABC-A_x.pdb"), names_chain("1abc.cif")
+    (True, False)
+    """
+    stem = structure_stem(Path(path)) or ""
+    return _ENTRY_FILE.fullmatch(stem) is None and _CHAIN_FILE.fullmatch(stem) is not None
 
 
 def structure_stem(path: Path) -> str | None:

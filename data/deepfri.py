@@ -54,7 +54,8 @@ def read_annotations(path: str | Path, task: str) -> Annotations:
     --------
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "nrPDB-EC_annot.tsv"
-    >>> _ = file.write_text("### EC-numbers\\n1.1.1.-\\t3.4.21.-\\n### PDB-chain\\tEC-numbers\\n1ABC-A\\t3.4.21.-")
+    >>> text = "### EC-numbers\\n1.1.1.-\\t3.4.21.-\\n### PDB-chain\\tEC-numbers\\n1ABC-A\\t3.4.21.-"
+    >>> _ = file.write_text(text)
     >>> read_annotations(file, "ec").labels
     {'1ABC-A': (1,)}
     """
