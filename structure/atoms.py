@@ -40,8 +40,8 @@ class AtomTable:
         Angstrom.
     record : uint8 array [n]
         :data:`ATOM` or :data:`HETATM`.
-    hydrogen : bool array [n]
-        Hydrogen and deuterium.
+    hydrogen : int array
+        Rows of hydrogens and deuteriums.
     entity : uint8 array [n]
         What the file says about the molecule: unknown, polymer, not a polymer, water.
     long_names : mapping of int to str
@@ -66,7 +66,7 @@ class AtomTable:
     b_factor: NDArray[np.float32]
     xyz: NDArray[np.float64]
     record: NDArray[np.uint8]
-    hydrogen: NDArray[np.bool_]
+    hydrogen: NDArray[np.intp]
     entity: NDArray[np.uint8]
     long_names: Mapping[int, str] = field(default_factory=dict)
     parents: Mapping[str, str] = field(default_factory=dict)
@@ -99,24 +99,30 @@ def table_from_gemmi(structure: gemmi.Structure, chain_ids: str) -> AtomTable:
         chain = names.view(np.uint64)[:, 0]
     residues: Any = flat.residue_names
     atoms: Any = flat.atom_names
-    element = flat.elements.copy()  # the columns of a flat table lie far apart in memory
     return AtomTable(
         chain=chain,
         residue=residues.view(np.uint64)[:, 0],
         atom=atoms.view(np.uint64)[:, 0],
         number=flat.resnums,
         icode=flat.icodes.view(np.uint8),
-        altloc=flat.altlocs.view(np.uint8),
+        altloc=flat.altlocs.astype(np.uint8),  # a copy in one piece: flat columns lie far apart in memory
         occupancy=flat.occ,
         b_factor=flat.b_iso,
         xyz=flat.pos,
         record=flat.het_flags.view(np.uint8),
-        hydrogen=(element == _HYDROGEN) | (element == _DEUTERIUM),
+        hydrogen=_hydrogens(flat.elements.tobytes()),
         entity=flat.entity_type,
         long_names=long_names,
         models=models,
         one_chain=one_chain,
     )
+
+
+def _hydrogens(elements: bytes) -> NDArray[np.intp]:
+    if _HYDROGEN not in elements and _DEUTERIUM not in elements:
+        return np.zeros(0, np.intp)
+    codes = np.frombuffer(elements, np.uint8)
+    return np.flatnonzero((codes == _HYDROGEN) | (codes == _DEUTERIUM))
 
 
 def _shorten_names(structure: gemmi.Structure) -> dict[int, str]:

@@ -117,17 +117,20 @@ def _table(block: Any, chain_ids: str) -> AtomTable:
         b_factor=number("B_iso_or_equiv", np.nan).astype(np.float32),
         xyz=np.stack([number(f"Cartn_{axis}", np.nan) for axis in "xyz"], 1),
         record=np.where(text("group_PDB") == "HETATM", HETATM, ATOM).astype(np.uint8),
-        hydrogen=np.isin(text("type_symbol"), ["H", "D"]),
+        hydrogen=np.zeros(0, np.intp),
         entity=np.array([kinds.get(e, UNKNOWN) for e in entity_names.tolist()], np.uint8),
         long_names=long_names,
         models=len(np.unique(model)) if n else 1,
     )
     _declare(table, block, text("label_asym_id"), text("label_seq_id"))
-    return _grouped(table, model)
+    rows = _grouped(table, model)
+    table.hydrogen = np.flatnonzero(np.isin(text("type_symbol"), ["H", "D"])[rows])
+    return table
 
 
-def _grouped(table: AtomTable, model: NDArray[np.str_]) -> AtomTable:
-    """The first model, with the atoms of each chain and residue side by side, as gemmi has them."""
+def _grouped(table: AtomTable, model: NDArray[np.str_]) -> NDArray[np.intp]:
+    """Keep (in place) the first model, with the atoms of each chain and residue side by side, as gemmi has
+    them; the rows that stay, in their order."""
     rows = np.flatnonzero(model == model[0]) if len(model) else np.zeros(0, np.intp)
     place: dict[tuple[int, ...], int] = {}
     chains: dict[int, int] = {}
@@ -138,10 +141,10 @@ def _grouped(table: AtomTable, model: NDArray[np.str_]) -> AtomTable:
     rows = rows[np.lexsort(np.array(order, np.intp).reshape(-1, 2).T[::-1])]
     for name in (
         "chain", "residue", "atom", "number", "icode", "altloc", "occupancy", "b_factor", "xyz", "record",
-        "hydrogen", "entity",
+        "entity",
     ):  # fmt: skip
         setattr(table, name, getattr(table, name)[rows])
-    return table
+    return rows
 
 
 def _keys(names: NDArray[np.str_]) -> NDArray[np.uint64]:

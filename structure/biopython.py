@@ -61,7 +61,7 @@ def table_from_biopython(source: Any) -> tuple[AtomTable, str]:
         occupancy=np.array(columns[7], np.float32),
         b_factor=np.array(columns[8], np.float32),
         xyz=np.array(columns[9], np.float64).reshape(-1, 3),
-        hydrogen=np.array(columns[10], bool),
+        hydrogen=np.flatnonzero(np.array(columns[10], bool)),
         entity=np.zeros(len(rows), np.uint8),
         long_names={name_key(f"~{i:x}"): str(chain.id).strip() for i, chain in enumerate(chains)},
         models=models,

@@ -115,23 +115,13 @@ def residue_table(table: AtomTable, altloc: str, where: str) -> ResidueTable:
         residues.drop[~present.any(1) & (residues.drop == 0)] = _BARE
     if groups.alternates:
         residues.atom_counts["altloc"] = count_alternates(table, groups, altloc)
-    if table.hydrogen.any():
-        hydrogen = np.flatnonzero(table.hydrogen)
-        residues.atom_counts["hydrogen"] = groups.count(hydrogen)
+    if len(table.hydrogen):
+        residues.atom_counts["hydrogen"] = groups.count(table.hydrogen)
     if unplaced is not None:
         residues.atom_counts["unplaced atom"] = unplaced
     if backbone.repeats is not None:
         residues.atom_counts["duplicate atom"] = backbone.repeats
     residues.plain &= not residues.atom_counts
-    if residues.number.min() == _NO_NUMBER:
-        i = int(residues.number.argmin())
-        before = residues.number[i - 1] if i else "nothing"
-        raise StructureError(
-            "residue without a number",
-            where=f"{where} chain {_name(table, int(residues.chain[i])) or '(blank)'}",
-            got=f"{key_name(int(table.residue[starts[i]]))} after {before}",
-            expected="an author residue number in every record",
-        )
     _resolve_repeats(residues, table, backbone.moved, where)
     return residues
 
@@ -234,8 +224,9 @@ def _resolve_repeats(
         index = np.flatnonzero(residues.drop == 0)
         number, chain = number[index], chain[index]
     ascending = moved is None and (number[1:] > number[:-1]).all()
-    if ascending and (table.one_chain or (chain == chain[:1]).all()):
+    if ascending and _NO_NUMBER not in number[:1] and (table.one_chain or (chain == chain[:1]).all()):
         return
+    _check_numbers(residues, table, where)
     key = np.stack(
         [chain, number.view(np.uint32), residues.icode[index]], 1, dtype=np.uint64, casting="unsafe"
     )
@@ -268,6 +259,19 @@ def _resolve_repeats(
 
 def _name(table: AtomTable, chain_key: int) -> str:
     return table.long_names.get(chain_key) or key_name(chain_key)
+
+
+def _check_numbers(residues: ResidueTable, table: AtomTable, where: str) -> None:
+    i = int(residues.number.argmin())
+    if residues.number[i] != _NO_NUMBER:
+        return
+    before = residues.number[i - 1] if i else "nothing"
+    raise StructureError(
+        "residue without a number",
+        where=f"{where} chain {_name(table, int(residues.chain[i])) or '(blank)'}",
+        got=f"{key_name(int(table.residue[residues.groups.starts[i]]))} after {before}",
+        expected="an author residue number in every record",
+    )
 
 
 def _repeated(keys: list[list[int]], ca: NDArray[np.float64]) -> list[int]:

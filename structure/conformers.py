@@ -142,39 +142,46 @@ def backbone_rows(table: AtomTable, groups: Groups, keys: NDArray[np.uint64], al
         rows = starts[:, None] + np.arange(len(keys))
         if (table.atom[rows] == keys).all() and all(np.count_nonzero(table.atom == key) == n for key in keys):
             return Backbone(rows, np.ones(rows.shape, bool), True)
-    result = Backbone(np.repeat(starts[:, None], len(keys), 1), np.zeros((n, len(keys)), bool))
-    for column, key in enumerate(keys):
-        hits = np.flatnonzero(table.atom == key)
-        residue = groups.residue_of_atom[hits]
-        if (residue[1:] == residue[:-1]).any():
-            hits = _leading(table, groups, hits, altloc, result)
-            residue = groups.residue_of_atom[hits]
-        result.rows[residue, column] = hits
-        result.present[residue, column] = True
+    width = len(keys)
+    column = np.full(groups.atoms, -1, np.int8)
+    for k, key in enumerate(keys):
+        column[table.atom == key] = k
+    hits = np.flatnonzero(column >= 0)
+    slot = groups.residue_of_atom[hits] * width + column[hits]
+    result = Backbone(np.repeat(starts, width), np.zeros(n * width, bool))
+    if len(hits) and np.bincount(slot).max() > 1:
+        hits, slot = _leading(table, groups, hits, slot, width, altloc, result)
+    result.rows[slot] = hits
+    result.present[slot] = True
+    result.rows, result.present = result.rows.reshape(n, width), result.present.reshape(n, width)
     return result
 
 
 def _leading(
-    table: AtomTable, groups: Groups, hits: NDArray[np.intp], altloc: str, result: Backbone
-) -> NDArray[np.intp]:
-    """One row for each residue among ``hits``, all of one atom name; notes repeats in ``result``."""
-    residue, label = groups.residue_of_atom[hits], table.altloc[hits]
-    chosen = groups.chosen(table, altloc)[residue] if groups.alternates else 0
+    table: AtomTable,
+    groups: Groups,
+    hits: NDArray[np.intp],
+    slot: NDArray[np.intp],
+    width: int,
+    altloc: str,
+    result: Backbone,
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """One row for each slot (``residue * width + atom``), and the slots; notes repeats in ``result``."""
+    label = table.altloc[hits]
+    chosen = groups.chosen(table, altloc)[slot // width] if groups.alternates else 0
     rank = np.where(label == chosen, 0, np.where(label == 0, 1, 2))
     occupancy = _occupancy(table, hits) * (rank == 2)
-    order = np.lexsort((hits, -occupancy, rank, residue))
-    hits, residue, label = hits[order], residue[order], label[order]
-    repeat = np.flatnonzero((residue[1:] == residue[:-1]) & (label[1:] == label[:-1])) + 1
+    order = np.lexsort((hits, -occupancy, rank, slot))
+    hits, slot, label = hits[order], slot[order], label[order]
+    again = slot[1:] == slot[:-1]
+    repeat = np.flatnonzero(again & (label[1:] == label[:-1])) + 1
     if len(repeat):
-        if result.repeats is None or result.moved is None:
-            result.repeats, result.moved = np.zeros(len(groups), np.intp), np.zeros(len(groups), bool)
-        result.repeats += groups.count(hits[repeat])
+        result.repeats, result.moved = groups.count(hits[repeat]), np.zeros(len(groups), bool)
         with np.errstate(invalid="ignore"):
             shift = np.linalg.norm(table.xyz[hits[repeat]] - table.xyz[hits[repeat - 1]], axis=-1)
-        result.moved[residue[repeat[shift > _SAME_PLACE]]] = True
-    first: NDArray[np.bool_] = np.append(True, residue[1:] != residue[:-1])
-    leading: NDArray[np.intp] = hits[first]
-    return leading
+        result.moved[slot[repeat[shift > _SAME_PLACE]] // width] = True
+    first = np.flatnonzero(np.append(True, ~again))
+    return hits[first], slot[first]
 
 
 def heterogeneous(

@@ -72,6 +72,11 @@ class Protein:
 
     def __post_init__(self) -> None:
         n = len(self.sequence)
+        fits = self.coords.shape == (n, 4, 3) and self.residue_number.shape == self.insertion_code.shape == (
+            n,
+        )
+        if n and fits and (self.plddt is None or self.plddt.shape == (n,)):
+            return
         if n == 0:
             raise StructureError("no residues", where=self.id, got="0", expected="at least 1")
         shapes = {

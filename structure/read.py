@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -89,7 +90,7 @@ def read_structure(
     >>> len(read_structure("data/cath/dompdb/1ubiA00", segments="1-10,20-29"))
     20
     """
-    proteins, others, where = _read(source, chain, chain_ids, altloc, min_plddt, segments, id, single=True)
+    proteins, others, where = _read(source, chain, chain_ids, altloc, min_plddt, segments, id)
     if len(proteins) != 1:
         raise StructureError(
             "several protein chains",
@@ -128,7 +129,7 @@ def read_chains(
     >>> [p.id for p in read_chains("data/cath/dompdb/1ubiA00")]
     ['1ubiA00']
     """
-    proteins, _, _ = _read(source, chain, chain_ids, altloc, min_plddt, segments, id, single=False)
+    proteins, _, _ = _read(source, chain, chain_ids, altloc, min_plddt, segments, id)
     return proteins
 
 
@@ -140,7 +141,6 @@ def _read(
     min_plddt: float | None,
     segments: str | Iterable[Segment] | None,
     id: str | None,
-    single: bool,
 ) -> tuple[list[Protein], list[str], str]:
     """Proteins, their chain names, and how to call the source in messages."""
     _check_choice("chain_ids", chain_ids, ("author", "label"))
@@ -222,8 +222,10 @@ def _protein(
             )
         _count(dropped, "low pLDDT", int(np.count_nonzero(~sure)))
         index, icode, plddt = index[sure], icode[sure], plddt[sure]
-    coords = residues.coords[index].astype(np.float32)
-    if np.isnan(coords[:, _CA, 0]).all():
+    coords = residues.coords.astype(np.float32)
+    if len(index) < len(coords):
+        coords = coords[index]
+    if not residues.plain and np.isnan(coords[:, _CA, 0]).all():
         raise StructureError(
             "no residue has a C-alpha", where=where, got=f"{len(index)} residues without", expected="CA atoms"
         )
@@ -231,7 +233,7 @@ def _protein(
         id,
         residues.letter[index].tobytes().decode("ascii"),
         coords,
-        residues.number[index].astype(np.int32),
+        residues.number[index],
         icode,
         plddt,
         dropped,
@@ -290,6 +292,8 @@ def _protein_chains(
             names.append(table.long_names.get(key, key_name(key)))
             found.append(index)
         else:
+            residues.drop[index[reasons == 0]] = residues.NUCLEIC  # an amino acid on an RNA chain
+            residues.plain = False
             rest.append(index)
     if not found:
         seen = residues.dropped(np.arange(len(chain)))
@@ -333,7 +337,7 @@ def _path(source: object) -> Path:
 def _content(path: Path, where: str) -> bytes:
     try:
         # Unbuffered: the whole file is wanted in one piece.
-        with path.open("rb", buffering=0) as file:
+        with io.FileIO(path) as file:
             return file.readall()
     except (OSError, ValueError) as error:
         got, hint = str(error), None

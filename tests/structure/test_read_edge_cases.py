@@ -73,7 +73,7 @@ READ: dict[str, tuple[str, dict[str, int]]] = {
 # file -> the message behind the file name
 FAIL: dict[str, str] = {
     "dna_only.pdb": ": no protein chain; got 2 nucleic acid, expected amino-acid residues",
-    "one_amino_acid_on_rna.pdb": ": no protein chain; got 2 nucleic acid, expected amino-acid residues",
+    "one_amino_acid_on_rna.pdb": ": no protein chain; got 3 nucleic acid, expected amino-acid residues",
     "two_chains.pdb": ": several protein chains; got A (6 residues), B (4 residues), "
     "expected one chain. Name one with chain=, or read them all with read_chains",
     "author_and_label.cif": ": several protein chains; got H (6 residues), L (6 residues), "
@@ -246,7 +246,9 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)  # the tests may run as root, who may read everything
+    monkeypatch.setattr(
+        "protclip.structure.read.io.FileIO", refuse
+    )  # the tests may run as root, who may read everything
     with pytest.raises(StructureError, match="no permission to read it"):
         read_structure(path)
 
