@@ -1,8 +1,7 @@
-"""Protein data for the training loop: a CATH corpus and what is added to it, as structure and sequence items."""
+"""Protein data for the training loop: a CATH corpus and what joins it, as structures and sequences."""
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protclip.data.build import cached_corpus, sample_corpus_dir
-from protclip.data.splits import assign_pairs, overlap_by_pdb, pairing_clusters, split_by_superfamily
+from protclip.data.splits import Splits, assign_pairs, overlap_by_pdb, pairing_clusters, split_by_superfamily
 from protclip.data.store import Corpus
 from protclip.data.vectors import VectorFile
 from protclip.errors import ConfigError, DataError, ProtclipError
@@ -68,7 +67,7 @@ def open_corpus(cath: str, *, min_plddt: float = 0.0, say: Say = lambda text: No
         raise DataError(
             "no such file or folder",
             where=f"--cath {path}",
-            expected="a CATH folder (dompdb/ and cath-domain-list.txt) or a corpus file of `protclip data build`",
+            expected="a CATH folder (with dompdb/) or a corpus file of `protclip data build`",
             hint="Leave --cath out to use the small corpus that ships with protclip",
         )
     if path.is_file():
@@ -146,9 +145,7 @@ def setup(
     structures: Sequence[Any] = CorpusStructures(corpus, rows)
     others: Sequence[Any] = VectorItems(vectors, ids) if vectors is not None else sequences
 
-    splits = split_by_superfamily(
-        codes, ids, valid=data.valid_fraction, test=data.test_fraction, seed=data.split_seed
-    )
+    splits = _held_out(corpus, rows, data)
     fraction = 1.0 if objective == "clip-all" else data.paired
     grouped = pairing_clusters(corpus.codes[rows], corpus.clusters[rows])
     pairing = assign_pairs(grouped, fraction, seed, data.pools, ids=ids, index=splits.train)
@@ -213,8 +210,22 @@ def setup(
     )
 
 
+def _held_out(corpus: Corpus, rows: Indices, data: DataConfig) -> Splits:
+    """The split of the whole corpus, cut down to ``rows`` and numbered within them.
+
+    Splitting before anything is left out makes the held-out part the same for every kind of sequence side.
+    """
+    whole = split_by_superfamily(
+        corpus.codes, corpus.ids, valid=data.valid_fraction, test=data.test_fraction, seed=data.split_seed
+    )
+    place = np.full(len(corpus), -1)
+    place[rows] = np.arange(len(rows))
+    parts = (place[part] for part in (whole.train, whole.valid, whole.test))
+    return Splits(*(part[part >= 0] for part in parts))
+
+
 def _extra_structures(
-    side: StructureModality, source: str, splits: Any, sequences: Sequence[str]
+    side: StructureModality, source: str, splits: Splits, sequences: Sequence[str]
 ) -> tuple[list[Any], list[str]]:
     if not source:
         return [], []
@@ -225,7 +236,7 @@ def _extra_structures(
 
 
 def _extra_others(
-    side: Modality[Any], source: str, vectors: VectorFile | None, splits: Any, sequences: Sequence[str]
+    side: Modality[Any], source: str, vectors: VectorFile | None, splits: Splits, sequences: Sequence[str]
 ) -> tuple[list[Any], list[str]]:
     if not source:
         return [], []
@@ -260,7 +271,7 @@ def _left_out(items: Sequence[Any], kept: Sequence[Any], source: str) -> list[st
     if len(kept) == len(items):
         return []
     return [
-        f"{source}: {len(items) - len(kept)} items equal a held-out domain or have no C-alpha and are left out"
+        f"{source}: {len(items) - len(kept)} items left out (equal to a held-out domain, or without C-alpha)"
     ]
 
 
@@ -275,11 +286,3 @@ def gallery_of(corpus: Corpus, rows: Indices) -> Gallery:
         codes if any(codes) else None,
         [str(corpus.clusters[i]) for i in rows] if any(codes) else None,
     )
-
-
-def content_hash(values: Iterable[str]) -> str:
-    """SHA-256 over strings, order included."""
-    digest = hashlib.sha256()
-    for value in values:
-        digest.update(value.encode() + b"\0")
-    return digest.hexdigest()

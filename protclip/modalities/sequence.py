@@ -22,6 +22,8 @@ from protclip.structure.protein import Protein
 
 Tune = Literal["frozen", "lora", "full"]
 
+FASTA_SUFFIXES = (".fasta", ".fa", ".faa", ".fas", ".fsa", ".pep", ".seq")
+
 WINDOW = 1022
 """Residues per window: what ESM-2 was trained on."""
 
@@ -213,6 +215,11 @@ class SequenceModality(Modality[str]):
         net = random_esm2(shape)
         net.set_training(dropout=options.pop("dropout"), checkpointing=options.pop("checkpointing"))
         return cls(net, Provenance.from_dict(options.pop("provenance")), **options)
+
+    def accepts(self, path: Path) -> bool:
+        """A file with a FASTA name, plain or gzipped."""
+        suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
+        return path.is_file() and bool(suffixes) and suffixes[-1].lower() in FASTA_SUFFIXES
 
     def collate(self, items: Sequence[str]) -> TokenBatch:
         """Packed token windows."""

@@ -142,6 +142,10 @@ class VectorsModality(Modality[Vector]):
         """Rebuild from :meth:`config`; mean and deviation come with the weights."""
         return cls(**config)
 
+    def accepts(self, path: Path) -> bool:
+        """An HDF5 file."""
+        return path.is_file() and path.suffix.lower() in (".h5", ".hdf5")
+
     def collate(self, items: Sequence[Vector]) -> VectorBatch:
         """Stack vectors [d] into a batch [n, d]."""
         if not len(items):

@@ -27,7 +27,8 @@ def fit_closed_form(
         raise ConfigError("CCA learns from pairs alone", where="--paired", got=f"{len(data.pairs)} pairs")
     if features[0] is None or features[1] is None:
         raise ConfigError("CCA needs the features of both towers")
-    rows = [_standardised(model.heads[name], own) for name, own in zip(model.names, features, strict=True)]
+    heads = [model.heads[name] for name in model.names]
+    rows = _standardised(heads[0], features[0]), _standardised(heads[1], features[1])
     x, y = rows[0][data.pairs[:, 0]], rows[1][data.pairs[:, 1]]
     best, best_score = None, -np.inf
     for ridge in RIDGES:
