@@ -30,8 +30,9 @@ FEATURES = 7
 TYPICAL_NEIGHBOURS = 12
 """Neighbours of a residue within the published radii, for the scale of the initial weights."""
 
-BLOCK_BYTES = {"cpu": 64 * 2**20, "cuda": 512 * 2**20}
-"""Largest block of neighbour sums held at a time."""
+BLOCK_BYTES = {"cpu": 32 * 2**20, "cuda": 512 * 2**20}
+"""Largest block of neighbour sums held at a time. On the CPU, the largest that glibc's allocator reuses:
+above, it asks the system for fresh pages every time, which costs a fifth of the early stages."""
 
 
 def edge_features(level: Level, *, radius: float, window: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -167,11 +168,11 @@ class _Convolve(torch.autograd.Function):
         grad_x_slots = x.new_empty(len(slots), x.shape[1]) if wants_x else None
         for block in _blocks(neighbours, x, slots):
             rows = grad[block.nodes]
+            sums = block.sums(compute=wants_weight)
             if wants_weight:
-                part = block.sums().t() @ rows
-                # Several blocks are added up in full precision.
-                grad_weight = part if grad_weight is None else grad_weight.to(block.wide).add_(part)
-            block.backward(rows @ weight.t(), grad_slots, grad_x_slots)
+                grad_weight = _add_product(grad_weight, sums, rows)
+            # The gradient of the sums takes the place of the sums.
+            block.backward(torch.mm(rows, weight.t(), out=sums), grad_slots, grad_x_slots)
         grad_x = None
         if grad_x_slots is not None:
             # A sum of rows per node, in fixed order: parallel, and the same bits every time.
@@ -180,6 +181,15 @@ class _Convolve(torch.autograd.Function):
         if grad_weight is not None:
             grad_weight = grad_weight.to(weight.dtype)
         return grad_x, grad_kernel, grad_weight, None
+
+
+def _add_product(total: Tensor | None, sums: Tensor, grad: Tensor) -> Tensor:
+    """total + sums^T grad; several blocks are added up in full precision."""
+    if total is None:
+        return sums.t() @ grad
+    if total.dtype == sums.dtype and sums.element_size() >= 4:
+        return total.addmm_(sums.t(), grad)
+    return total.to(torch.float32).add_(sums.t() @ grad)
 
 
 class _Block:
@@ -191,7 +201,6 @@ class _Block:
         self.x, self.kernel, self.source, self.parts = x, slots, neighbours.slot_source, parts
         self.count = sum(nodes for nodes, _, _ in parts)
         self.nodes = slice(start, start + self.count)
-        self.wide = torch.promote_types(x.dtype, torch.float32)
 
     def _each(self) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
         """Rows, slots, kernels [n, s, K] and neighbours' features [n, s, C] of each bucket's part."""
@@ -203,11 +212,12 @@ class _Block:
             yield slice(row, row + nodes), where, kernel, features
             row += nodes
 
-    def sums(self) -> Tensor:
-        """Neighbour sums [nodes, K * C]."""
+    def sums(self, *, compute: bool = True) -> Tensor:
+        """Neighbour sums [nodes, K * C], or the room for them."""
         sums = self.x.new_empty(self.count, self.kernel.shape[1], self.x.shape[1])
-        for rows, _, kernel, features in self._each():
-            torch.bmm(kernel.transpose(1, 2), features, out=sums[rows])
+        if compute:
+            for rows, _, kernel, features in self._each():
+                torch.bmm(kernel.transpose(1, 2), features, out=sums[rows])
         return sums.flatten(1)
 
     def backward(self, grad_sums: Tensor, grad_slots: Tensor, grad_x_slots: Tensor | None) -> None:
