@@ -115,6 +115,7 @@ def build_benchmark(
     lists: str | Path | None = None,
     structures: str | Path | None = None,
     archive: str | Path | None = None,
+    work: str | Path | None = None,
     workers: int | None = None,
     progress: bool = False,
 ) -> BenchmarkReport:
@@ -136,6 +137,9 @@ def build_benchmark(
         torchdrug archive, which has lists of its own.
     archive
         A torchdrug archive (``EnzymeCommission.zip``, ``GeneOntology.zip``) instead of both.
+    work
+        Folder of unfinished work, kept afterwards: tasks of the same chains (the three of GO) share what
+        was unpacked and parsed.  By default ``<out>.partial``, removed at the end.
     workers, progress
         As in :func:`protclip.data.build.build_corpus`.
 
@@ -153,7 +157,7 @@ def build_benchmark(
             "number of workers out of range", where="--workers", got=str(workers), expected=">= 1"
         )
     with file_lock(out.with_name(out.name + ".lock")):
-        partial = out.with_name(out.name + ".partial")
+        partial = Path(work) if work is not None else out.with_name(out.name + ".partial")
         facts: dict[str, object] = {}
         if archive is not None:
             if task in ("fold", "reaction") or lists is not None or structures is not None:
@@ -175,7 +179,8 @@ def build_benchmark(
                 extract_zip(path, structures)
         found, items, missing = _collect(task, lists, structures)
         report = _write(found, items, missing, out, partial, facts, workers, progress)
-        shutil.rmtree(partial, ignore_errors=True)
+        if work is None:
+            shutil.rmtree(partial, ignore_errors=True)
     return report
 
 

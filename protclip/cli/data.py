@@ -9,9 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(help="Build, describe and fetch corpora.", no_args_is_help=True)
+from protclip.cli import benchmarks
+
+app = typer.Typer(help="Build, describe and fetch corpora and benchmarks.", no_args_is_help=True)
 download_app = typer.Typer(help="Fetch published data from its official source.", no_args_is_help=True)
 app.add_typer(download_app, name="download")
+benchmarks.register(download_app)
 
 
 class CathSet(str, Enum):
@@ -23,8 +26,19 @@ class CathSet(str, Enum):
 
 @app.command("build")
 def build(
-    cath: Annotated[Path, typer.Option("--cath", help="CATH folder, or a flat folder of structure files.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Corpus file to write (.h5).")],
+    task: Annotated[
+        str | None,
+        typer.Argument(
+            help="fold, reaction, ec, go, go-mf, go-bp or go-cc for a benchmark; none for a corpus."
+        ),
+    ] = None,
+    cath: Annotated[
+        Path | None, typer.Option("--cath", help="CATH folder, or a flat folder of structure files.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="File to write (.h5); benchmarks go into the cache by default."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; one per core by default, 1 for a small folder.")
     ] = None,
@@ -38,11 +52,30 @@ def build(
     domain_list: Annotated[
         Path | None, typer.Option(help="CATH domain list; found in or above the folder by default.")
     ] = None,
+    lists: Annotated[Path | None, typer.Option(help="TASK: folder of the published lists.")] = None,
+    structures: Annotated[
+        Path | None, typer.Option(help="TASK: folder of structures, or an unpacked torchdrug archive.")
+    ] = None,
+    archive: Annotated[
+        Path | None, typer.Option(help="TASK ec, go: EnzymeCommission.zip or GeneOntology.zip of torchdrug.")
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="TASK: folder that `protclip data download` made elsewhere.")
+    ] = None,
 ) -> None:
-    """Parse a folder of structures into one corpus file.
+    """Parse a folder of structures into one corpus file, or the benchmark of a TASK into one file.
 
     May be interrupted at any time: the same command goes on where it stopped.
     """
+    if task is not None:
+        if cath or min_plddt is not None or boundaries or domain_list:
+            raise typer.BadParameter("--cath and its options make a corpus; leave TASK away")
+        benchmarks.build_task(
+            task, out, lists=lists, structures=structures, archive=archive, source=source, workers=workers
+        )
+        return
+    if cath is None or out is None:
+        raise typer.BadParameter("a corpus needs --cath DIR and --out FILE, a benchmark the name of a TASK")
     from protclip.data.build import build_corpus
 
     try:
@@ -66,19 +99,23 @@ def build(
 
 @app.command("info")
 def info(
-    file: Annotated[Path, typer.Argument(help="Corpus file.")],
+    file: Annotated[Path, typer.Argument(help="Corpus or benchmark file.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read everything and compare with the checksum.")
     ] = False,
 ) -> None:
-    """Describe a corpus file."""
+    """Describe a corpus or benchmark file; a benchmark beside its published counts."""
+    from protclip.data.benchmark_file import Benchmark, is_benchmark
     from protclip.data.store import Corpus
 
     with Corpus.open(file) as corpus:
         if verify:
             corpus.verify()
         facts = corpus.info()
+    if is_benchmark(file):
+        with Benchmark.open(file) as benchmark:
+            facts = benchmark.info()
     if as_json:
         typer.echo(json.dumps(facts, indent=1))
         return
