@@ -15,14 +15,17 @@ from protclip.errors import ProtclipError
 if TYPE_CHECKING:
     from protclip.embedding import AlignedModel, load
     from protclip.embeddings import Embeddings
+    from protclip.tasks.predict import Head, load_head
 
 __version__ = "0.1.0"
-__all__ = ["AlignedModel", "Embeddings", "ProtclipError", "__version__", "load"]
+__all__ = ["AlignedModel", "Embeddings", "Head", "ProtclipError", "__version__", "load", "load_head"]
 
 _LAZY = {
     "AlignedModel": "protclip.embedding",
     "Embeddings": "protclip.embeddings",
+    "Head": "protclip.tasks.predict",
     "load": "protclip.embedding",
+    "load_head": "protclip.tasks.predict",
 }
 
 

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
 
-from protclip.config import cache_dir
-from protclip.data.benchmark import Benchmark, sample_benchmark
+from protclip.data.benchmark import Benchmark, default_path, sample_benchmark
 from protclip.errors import ConfigError, DataError
 from protclip.tasks.definitions import find_task
 
 SAMPLE = "sample"
-
-
-def benchmark_file(task: str) -> Path:
-    """Where ``protclip data build TASK`` puts the benchmark by default."""
-    return cache_dir() / "benchmarks" / f"{task}.h5"
 
 
 def open_benchmark(task: str, data: str = "") -> Benchmark:
@@ -37,9 +30,9 @@ def open_benchmark(task: str, data: str = "") -> Benchmark:
     """
     task_ = find_task(task)
     if data == SAMPLE:
-        benchmark = Benchmark.open(sample_benchmark(cast(Any, task)))
+        benchmark = Benchmark.open(sample_benchmark(task))
     else:
-        path = Path(data) if data else benchmark_file(task)
+        path = Path(data) if data else default_path(task)
         if not path.exists():
             raise DataError(
                 "the benchmark is not on disk" if not data else "no such file",

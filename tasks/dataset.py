@@ -23,6 +23,17 @@ Bools = NDArray[np.bool_]
 DEMONSTRATION = "demonstration, no benchmark"
 
 
+def version_note(version: str, demonstration: bool) -> str:
+    """The version of a benchmark, and whether it is the demonstration.
+
+    Examples
+    --------
+    >>> version_note("sample", True)
+    'sample (demonstration, no benchmark)'
+    """
+    return f"{version} ({DEMONSTRATION})" if demonstration and DEMONSTRATION not in version else version
+
+
 class TaskData:
     """A checked benchmark.
 
@@ -88,8 +99,7 @@ class TaskData:
     @property
     def title(self) -> str:
         """Task and version for the heads of outputs; says so where it is the demonstration."""
-        note = f" ({DEMONSTRATION})" if self.demonstration else ""
-        return f"{self.task.title}, {self.benchmark.version}{note}"
+        return f"{self.task.title}, {version_note(self.benchmark.version, self.demonstration)}"
 
     @property
     def demonstration(self) -> bool:

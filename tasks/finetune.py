@@ -24,6 +24,7 @@ from protclip.inference import pick_device
 from protclip.modalities.base import Modality
 from protclip.modalities.features import frozen_features
 from protclip.modalities.vectors import VectorsModality
+from protclip.tasks.benchmarks import open_benchmark
 from protclip.tasks.calibration import Calibrator, fit_calibrator, log_loss, reliability
 from protclip.tasks.dataset import DEMONSTRATION, TaskData
 from protclip.tasks.definitions import Recipe, comparison, find_recipe, find_task
@@ -523,8 +524,6 @@ def finetune(
     dict
         The object of ``metrics.json``.
     """
-    from protclip.tasks.benchmarks import open_benchmark
-
     config = FinetuneConfig().merged(task=task, **options)
     pick_device(config.device)
     run = Finetuning(config, Path(out), lambda: open_benchmark(task, config.data), display)

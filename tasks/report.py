@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from protclip.tasks.dataset import DEMONSTRATION
+from protclip.tasks.dataset import DEMONSTRATION, version_note
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,9 +27,7 @@ def results_table(metrics: Mapping[str, Any]) -> Table:
     from rich.table import Table  # kept out of start-up
 
     benchmark = metrics["benchmark"]
-    title = f"{metrics['task']}: {benchmark['version']}"
-    if benchmark["demonstration"]:
-        title += f" ({DEMONSTRATION})"
+    title = f"{metrics['task']}: {version_note(benchmark['version'], benchmark['demonstration'])}"
     table = Table(title=title, title_justify="left")
     table.add_column("")
     table.add_column(metrics["headline"]["metric"], justify="right")

@@ -8,7 +8,7 @@ import sys
 import typer
 
 import protclip
-from protclip.cli import data, embed, evaluate, info, pretrain
+from protclip.cli import data, embed, evaluate, finetune, info, predict, pretrain
 from protclip.errors import ProtclipError
 
 app = typer.Typer(
@@ -20,6 +20,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("pretrain")(pretrain.pretrain)
+app.command("finetune")(finetune.finetune)
+app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
 app.command("evaluate")(evaluate.evaluate)
 app.command("info")(info.info)
