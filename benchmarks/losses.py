@@ -12,8 +12,8 @@
 - Equal values and gradients of all forms are checked first, on few rows in float64.
 
 Peak memory is the growth of the resident set of a fresh process over one forward and backward (on CUDA: of
-allocated memory); 0 where memory freed by the warm-up was enough. Run with OMP_NUM_THREADS=1 and --threads 1 on
-a busy machine.
+allocated memory); 0 where memory freed by the warm-up was enough. Run with OMP_NUM_THREADS=1 and --threads 1
+on a busy machine.
 """
 
 from __future__ import annotations
