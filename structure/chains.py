@@ -223,10 +223,12 @@ def _resolve_repeats(
     if residues.drop.any():
         index = np.flatnonzero(residues.drop == 0)
         number, chain = number[index], chain[index]
-    ascending = moved is None and (number[1:] > number[:-1]).all()
-    if ascending and _NO_NUMBER not in number[:1] and (table.one_chain or (chain == chain[:1]).all()):
-        return
+    rising = number[1:] > number[:-1]
+    if moved is None and table.one_chain and rising.all() and _NO_NUMBER not in number[:1]:
+        return  # the usual domain file
     _check_numbers(residues, table, where)
+    if moved is None and _unique(number, chain, residues.icode[index]):
+        return
     key = np.stack(
         [chain, number.view(np.uint32), residues.icode[index]], 1, dtype=np.uint64, casting="unsafe"
     )
@@ -259,6 +261,13 @@ def _resolve_repeats(
 
 def _name(table: AtomTable, chain_key: int) -> str:
     return table.long_names.get(chain_key) or key_name(chain_key)
+
+
+def _unique(number: NDArray[np.int32], chain: NDArray[np.uint64], icode: NDArray[np.uint8]) -> bool:
+    rank = np.unique(chain, return_inverse=True)[1] if len(chain) else chain
+    key = (rank.astype(np.int64) << 40) + (number.astype(np.int64) << 8) + icode
+    key.sort()
+    return bool((key[1:] != key[:-1]).all())
 
 
 def _check_numbers(residues: ResidueTable, table: AtomTable, where: str) -> None:

@@ -222,9 +222,8 @@ def _protein(
             )
         _count(dropped, "low pLDDT", int(np.count_nonzero(~sure)))
         index, icode, plddt = index[sure], icode[sure], plddt[sure]
-    coords = residues.coords.astype(np.float32)
-    if len(index) < len(coords):
-        coords = coords[index]
+    whole = len(index) == len(residues.coords)
+    coords = (residues.coords if whole else residues.coords[index]).astype(np.float32)
     if not residues.plain and np.isnan(coords[:, _CA, 0]).all():
         raise StructureError(
             "no residue has a C-alpha", where=where, got=f"{len(index)} residues without", expected="CA atoms"
@@ -281,8 +280,7 @@ def _protein_chains(
     if table.one_chain or (chain == chain[0]).all():
         groups = {int(chain[0]): np.arange(len(chain))}
     else:
-        keys, first = np.unique(chain, return_index=True)
-        groups = {int(k): np.flatnonzero(chain == k) for k in keys[np.argsort(first)]}
+        groups = _by_chain(chain)
     names, found = [], []
     rest = [np.zeros(0, np.intp)]
     for key, index in groups.items():
@@ -304,6 +302,17 @@ def _protein_chains(
             expected="amino-acid residues",
         )
     return names, found, np.concatenate(rest)
+
+
+def _by_chain(chain: NDArray[np.uint64]) -> dict[int, NDArray[np.intp]]:
+    """Residues of each chain, in the order of the file."""
+    ends = [*(np.flatnonzero(chain[1:] != chain[:-1]) + 1).tolist(), len(chain)]
+    groups: dict[int, NDArray[np.intp]] = {}
+    for start, end in zip([0, *ends], ends, strict=False):
+        key, index = int(chain[start]), np.arange(start, end)
+        # Waters and ligands can come back to a chain at the end of the file.
+        groups[key] = np.concatenate([groups[key], index]) if key in groups else index
+    return groups
 
 
 def _chain_of(segments: tuple[Segment, ...], chain: str | None, where: str) -> str | None:
