@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from protclip.errors import ConfigError
-from protclip.modalities.base import Modality, budget_batches
+from protclip.modalities.base import CUDA_BATCH, Modality, budget_batches
 from protclip.model import TwoTower
 
 Done = Callable[[int], None]
@@ -69,7 +69,7 @@ def encode(
     """
     rows: NDArray[np.float32] | None = None
     costs = [modality.cost(item) for item in items]
-    for index in budget_batches(costs, modality.budget):
+    for index in budget_batches(costs, modality.budget * (CUDA_BATCH if device.type == "cuda" else 1)):
         batch = modality.collate([items[i] for i in index]).to(device)
         with autocast(device, precision):
             out = forward(batch).float().cpu().numpy()

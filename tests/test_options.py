@@ -11,7 +11,8 @@ from protclip.options import PretrainConfig, merge
 
 def test_resolved_configuration_round_trips(tmp_path: Path) -> None:
     config = merge(
-        PretrainConfig(), {"paired": 0.1, "steps": 7, "structure_input": "geometry", "objective": "clip", "batch_size": 8}
+        PretrainConfig(),
+        {"paired": 0.1, "steps": 7, "structure_input": "geometry", "objective": "clip", "batch_size": 8},
     )
     config.save(tmp_path / "config.toml")
     assert PretrainConfig.load(tmp_path / "config.toml") == config

@@ -18,6 +18,9 @@ from torch import Tensor, nn
 
 Item = TypeVar("Item")
 
+CUDA_BATCH = 16
+"""A GPU takes so many times a modality's budget at once."""
+
 
 class Batch(Protocol):
     """Collated items on one device."""

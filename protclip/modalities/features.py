@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from protclip.data.atomic import atomic_path
 from protclip.errors import ConfigError, DataError
-from protclip.modalities.base import Modality, budget_batches
+from protclip.modalities.base import CUDA_BATCH, Modality, budget_batches
 
 Key = bytes
 Rows = dict[Key, NDArray[np.float32]]
@@ -26,9 +26,6 @@ Rows = dict[Key, NDArray[np.float32]]
 FORMAT = 1
 SAVE_SECONDS = 20.0
 """Longest stretch of work that a crash can lose."""
-
-CUDA_BATCH = 16
-"""A GPU takes so many times the modality's budget at once."""
 
 
 def frozen_features(

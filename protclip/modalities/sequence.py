@@ -14,7 +14,7 @@ from torch import Tensor
 from protclip.data.fasta import read_fasta
 from protclip.errors import ConfigError, DataError
 from protclip.modalities.base import Encoder, Modality
-from protclip.modalities.esm2 import ESM2, ESM2Shape, random_esm2
+from protclip.modalities.esm2 import ESM2, ESM2Shape, empty_esm2
 from protclip.modalities.esm_weights import EsmInit, Provenance, initial_esm2
 from protclip.modalities.lora import add_lora
 from protclip.modalities.tokens import MASK_LETTER, TokenBatch, collate_sequences, tokenize, windows
@@ -131,7 +131,8 @@ class SequenceModality(Modality[str]):
         self.max_length = max_length
         self.mask, self.crop = mask, crop
         self.frozen = tune == "frozen"
-        self.pretrained = provenance.kind == "pretrained"
+        # Low-rank updates start from nothing and want the rate of new weights.
+        self.pretrained = provenance.kind == "pretrained" and tune != "lora"
         if tune == "frozen":
             net.requires_grad_(False)
         elif tune == "lora":
@@ -208,11 +209,11 @@ class SequenceModality(Modality[str]):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> SequenceModality:
-        """Rebuild from :meth:`config`, with random weights in place of the trained ones."""
+        """Rebuild from :meth:`config`; the weights have no values until they are loaded."""
         options = dict(config)
         del options["size"]
         shape = ESM2Shape(*(options.pop(key) for key in ("layers", "width", "heads", "token_dropout")))
-        net = random_esm2(shape)
+        net = empty_esm2(shape)
         net.set_training(dropout=options.pop("dropout"), checkpointing=options.pop("checkpointing"))
         return cls(net, Provenance.from_dict(options.pop("provenance")), **options)
 

@@ -102,7 +102,9 @@ class Toy:
         target.mkdir(parents=True, exist_ok=True)
 
         def validate(current: TwoTower) -> dict[str, float]:
-            vectors = gallery_vectors(current, self.data.valid, (self.data.left, self.data.right), (None, None))
+            vectors = gallery_vectors(
+                current, self.data.valid, (self.data.left, self.data.right), (None, None)
+            )
             return validation_scores(*vectors, self.data.valid, current.names)
 
         return Loop(
@@ -127,9 +129,12 @@ def make_toy(tmp_path: Path) -> Callable[..., Toy]:
         rng = np.random.default_rng(0)
         hidden = rng.normal(size=(100, 6))
         sides = [
-            (hidden @ rng.normal(size=(6, 10)) + 0.1 * rng.normal(size=(100, 10))).astype(np.float32) for _ in range(2)
+            (hidden @ rng.normal(size=(6, 10)) + 0.1 * rng.normal(size=(100, 10))).astype(np.float32)
+            for _ in range(2)
         ]
-        held = [Gallery([str(i) for i in rows], rows, rows) for rows in (np.arange(60, 75), np.arange(75, 100))]
+        held = [
+            Gallery([str(i) for i in rows], rows, rows) for rows in (np.arange(60, 75), np.arange(75, 100))
+        ]
         pairs = np.stack([np.arange(30), np.arange(30)], 1)
         pool = np.arange(30, 60)
         data = AlignmentData(list(sides[0]), list(sides[1]), pairs, pool, pool, *held)

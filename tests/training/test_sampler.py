@@ -30,7 +30,11 @@ def test_a_batch_never_repeats_an_item_and_never_mixes_pools(
         return
     rows = make(pairs, left, right, batch_size=size).batch(step)
     assert len(rows.pairs) + max(len(rows.left), len(rows.right)) <= size
-    for drawn, low, high in ((rows.pairs[:, 0], 0, pairs), (rows.left, pairs, pairs + left), (rows.right, pairs, pairs + right)):
+    for drawn, low, high in (
+        (rows.pairs[:, 0], 0, pairs),
+        (rows.left, pairs, pairs + left),
+        (rows.right, pairs, pairs + right),
+    ):
         assert len(set(drawn.tolist())) == len(drawn)
         assert ((drawn >= low) & (drawn < high)).all()
     assert (rows.pairs[:, 0] == rows.pairs[:, 1]).all()
@@ -91,6 +95,8 @@ def test_every_objective_gets_the_same_number_of_steps() -> None:
         ((4, 4, 4), {"pairs_per_batch": -1}, "--pairs-per-batch: negative"),
     ],
 )
-def test_impossible_batches_are_refused(arguments: tuple[int, int, int], options: dict[str, object], message: str) -> None:
+def test_impossible_batches_are_refused(
+    arguments: tuple[int, int, int], options: dict[str, object], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         make(*arguments, **options)

@@ -1,0 +1,26 @@
+"""The notebooks run from top to bottom and show what their text promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+
+@pytest.mark.parametrize("name", ["embed_proteins.ipynb"])
+def test_notebook_runs(name: str, repository: Path, tmp_path: Path) -> None:
+    notebook = nbformat.read(repository / "notebooks" / name, as_version=4)
+    NotebookClient(notebook, timeout=500, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    printed = "".join(
+        output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []) if "text" in output
+    )
+    assert "median rank of the true sequence" in printed
+    assert "cosine" in printed
+
+
+@pytest.mark.parametrize("name", ["embed_proteins.ipynb"])
+def test_notebook_is_committed_without_outputs(name: str, repository: Path) -> None:
+    notebook = nbformat.read(repository / "notebooks" / name, as_version=4)
+    assert all(not cell.get("outputs") for cell in notebook.cells)
