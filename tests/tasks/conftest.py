@@ -59,6 +59,12 @@ class FakeBenchmark:
 
 
 @pytest.fixture(scope="session")
+def fake_benchmark() -> type[FakeBenchmark]:
+    """The class, for fixtures of other scopes."""
+    return FakeBenchmark
+
+
+@pytest.fixture(scope="session")
 def toy_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """Eighty chains of four groups."""
     rng = np.random.default_rng(0)
