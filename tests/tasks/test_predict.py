@@ -264,17 +264,20 @@ def invoke(*arguments):
     return result, result.exception
 
 
-def test_the_command(heads, fasta, tmp_path):
-    with fasta.open("a") as stream:
-        stream.write(">p64\nGAVLI\n")
+def test_the_command(heads, fasta, tmp_path, cath_dir):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for file in sorted((cath_dir / "dompdb").iterdir())[:2]:
+        (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "broken.pdb").write_text("nothing\n")
     out = tmp_path / "out.tsv"
-    result, error = invoke(
-        "predict", heads["ec"], "-i", fasta, "-o", out, "--threshold", "0.5", "--device", "cpu"
-    )
+    # A head on sequences takes those of structures.
+    result, error = invoke("predict", heads["ec"], "-i", folder, "-o", out, "--top-k", "2", "--device", "cpu")
     assert error is None, error
-    assert "16 predicted; 1 failed" in result.output
+    assert "2 predicted; 1 failed" in result.output
+    assert len(out.read_text().splitlines()) == 1 + 2 * 2
     failed = (tmp_path / "out.failed.tsv").read_text().splitlines()
-    assert [line.split("\t")[0] for line in failed] == ["id", "p64 (again)"]
+    assert [line.split("\t")[0] for line in failed] == ["id", "broken.pdb"]
     _, error = invoke("predict", heads["both"], "-i", fasta, "-o", out, "--device", "cpu")
     assert isinstance(error, ProtclipError)
     assert "needs structures, since it uses both towers" in str(error)
