@@ -95,8 +95,8 @@ def fit_calibrator(logits: Floats, labels: NDArray[np.bool_], kind: str, method:
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> x = rng.normal(size=(2000, 1))
-    >>> y = rng.random((2000, 1)) < 1 / (1 + np.exp(-x))
+    >>> x = rng.normal(size=(200, 20))
+    >>> y = rng.random((200, 20)) < 1 / (1 + np.exp(-x))
     >>> bool(abs(fit_calibrator(10 * x, y, "multi").slope - 0.1) < 0.02)
     True
     """

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from protclip.modalities.features import frozen_features
 from protclip.modalities.vectors import VectorsModality
 from protclip.tasks.benchmarks import open_benchmark
 from protclip.tasks.calibration import Calibrator, fit_calibrator, log_loss, reliability
+from protclip.tasks.classifier import Classifier, train_classifier
 from protclip.tasks.dataset import DEMONSTRATION, TaskData
 from protclip.tasks.definitions import Recipe, comparison, find_recipe, find_task
 from protclip.tasks.evaluation import definitions, per_class, score_set, spread, validation_score
@@ -60,6 +61,16 @@ class Trained:
     parent: Parent
     features: dict[str, Tensor]
     progress: Progress
+    calibrator: Calibrator
+    threshold: float | None
+    valid: Floats
+    alone: Alone | None = None
+
+
+@dataclass
+class Alone:
+    """The classifier for sequences alone, as it does on validation."""
+
     calibrator: Calibrator
     threshold: float | None
     valid: Floats
@@ -208,6 +219,7 @@ class Finetuning:
                 for side in sides
                 if config.mode == "probe" or side.frozen or side.name == config.freeze
             ],
+            sequence_only=config.towers == "both" and config.fusion == "concat" and not config.vectors,
         )
         for name in network.projections:
             network.projections[name].load_state_dict(parent.projections[name].state_dict())
@@ -272,9 +284,47 @@ class Finetuning:
         progress = loop.run(resume=resume)
         display.end()
         logits = network.predict(held, device=device, precision=config.precision)
-        calibrator = fit_calibrator(logits, truth, task.kind, config.calibration)
-        threshold = fmax(calibrator(logits), truth).threshold if task.kind == "multi" else None
-        return Trained(network, parent, features, progress, calibrator, threshold, logits)
+        calibrator, threshold = self._calibrate(logits, truth)
+        trained = Trained(network, parent, features, progress, calibrator, threshold, logits)
+        if network.alone is not None and self.is_main:
+            trained.alone = self._train_alone(trained, data, weights, seed, device)
+        return trained
+
+    def _calibrate(self, logits: Floats, truth: NDArray[np.bool_]) -> tuple[Calibrator, float | None]:
+        calibrator = fit_calibrator(logits, truth, self.task.kind, self.config.calibration)
+        multi = self.task.kind == "multi"
+        return calibrator, fmax(calibrator(logits), truth).threshold if multi else None
+
+    def _train_alone(
+        self,
+        trained: Trained,
+        data: TaskData,
+        weights: Floats | None,
+        seed: int,
+        device: torch.device,
+    ) -> Alone:
+        """Train the classifier for sequences alone on what the sequence tower has become."""
+        network, rows = trained.network, data.splits["train"]
+        classifier = cast(Classifier, network.alone)
+        seen = network.predict(
+            self._inputs(network, data, rows, trained.features, ["sequence"]),
+            device=device,
+            precision=self.config.precision,
+            features=True,
+            alone=True,
+        )
+        classifier.cpu().requires_grad_(True)
+        targets = torch.from_numpy(data.targets(rows))
+        loss = TaskLoss(self.task.kind, weights)
+        train_classifier(classifier, torch.from_numpy(seen), targets, loss, seed=seed)
+        classifier.to(device).requires_grad_(False)
+        valid = data.splits["valid"]
+        logits = self._predict_alone(trained, data, valid, device)
+        return Alone(*self._calibrate(logits, data.labels[valid]), logits)
+
+    def _predict_alone(self, trained: Trained, data: TaskData, rows: Indices, device: torch.device) -> Floats:
+        inputs = self._inputs(trained.network, data, rows, trained.features, ["sequence"])
+        return trained.network.predict(inputs, device=device, precision=self.config.precision, alone=True)
 
     def _features(self, side: Modality[Any], data: TaskData, fabric: Fabric, display: Display) -> Tensor:
         """Features [rows of the benchmark, d] of a frozen tower; zeros in rows of no split."""
@@ -319,10 +369,17 @@ class Finetuning:
         network.fit_scale(torch.from_numpy(found))
 
     def _inputs(
-        self, network: TaskNetwork, data: TaskData, rows: Indices, features: dict[str, Tensor]
+        self,
+        network: TaskNetwork,
+        data: TaskData,
+        rows: Indices,
+        features: dict[str, Tensor],
+        towers: Sequence[str] | None = None,
     ) -> dict[str, Any]:
-        items = data.items(rows, [name for name in network.names if name not in features])
-        return {**items, **{name: rows_of[torch.from_numpy(rows)] for name, rows_of in features.items()}}
+        """Items of the towers, or their features where these are known."""
+        names = network.names if towers is None else towers
+        known = {name: features[name][torch.from_numpy(rows)] for name in names if name in features}
+        return {**data.items(rows, [name for name in names if name not in known]), **known}
 
     def _finish(
         self,
@@ -348,6 +405,17 @@ class Finetuning:
             scores, labels = sets[headline]
             tests[f"{headline} <{cutoff}%"] = score_set(task, scores[inside], labels[inside])
         truth = data.labels[data.splits["valid"]]
+        alone: dict[str, Any] = {}
+        if trained.alone is not None:
+            alone = {
+                "valid": score_set(task, trained.alone.valid, truth),
+                "test": {
+                    name: score_set(
+                        task, self._predict_alone(trained, data, data.splits[name], device), labels
+                    )
+                    for name, (_, labels) in sets.items()
+                },
+            }
         metrics = {
             **self._facts(data),
             "seed": seed,
@@ -359,6 +427,7 @@ class Finetuning:
             },
             "test": tests,
             "valid": score_set(task, trained.valid, truth),
+            "sequence_only": alone,
             "definitions": definitions(task),
             "calibration": self._calibration(trained, truth, sets.get(headline)),
             "training": {
@@ -387,6 +456,13 @@ class Finetuning:
                 "calibration": trained.calibrator.config(),
                 "classes": data.classes,
                 "class_names": data.class_names,
+                "sequence_only": {
+                    "calibration": trained.alone.calibrator.config(),
+                    "threshold_fmax": trained.alone.threshold,
+                    "valid": alone["valid"]["value"],
+                }
+                if trained.alone is not None
+                else {},
             },
             facts={
                 "parent": trained.parent.facts,
@@ -486,6 +562,14 @@ class Finetuning:
             "valid": spread([r["valid"]["value"] for r in results]),
             "head_of_seed": results[best]["seed"],
         }
+        if first["sequence_only"]:
+            summary["sequence_only"] = {
+                "valid": spread([r["sequence_only"]["valid"]["value"] for r in results]),
+                "test": {
+                    name: spread([r["sequence_only"]["test"][name]["value"] for r in results])
+                    for name in first["sequence_only"]["test"]
+                },
+            }
         copy_head(self.folder / f"seed-{results[best]['seed']}" / "head", self.folder / "head")
         return _write_metrics(self.folder, summary)
 

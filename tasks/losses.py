@@ -38,7 +38,7 @@ def class_weights(labels: NDArray[np.bool_], kind: str) -> NDArray[np.float32]:
     Examples
     --------
     >>> labels = np.array([[1, 0, 0], [1, 0, 0], [1, 0, 0], [0, 1, 0]], bool)
-    >>> class_weights(labels, "single").round(2).tolist()
+    >>> class_weights(labels, "single").astype(float).round(2).tolist()
     [0.67, 2.0, 1.0]
     """
     count = labels.sum(0).astype(np.float64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -12,50 +12,15 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from protclip.errors import ConfigError
-from protclip.heads import HEADS, Standardise
+from protclip.heads import HEADS
 from protclip.inference import Done, autocast
 from protclip.modalities.base import Modality, budget_batches
 from protclip.model import Inputs, build_side, kind_of
+from protclip.tasks.classifier import Classifier
 from protclip.tasks.serial import SerialTower
 
 Fusion = Literal["concat", "serial"]
 Features = Literal["tower", "shared"]
-
-
-class Classifier(nn.Module):
-    """Features [n, in_dim] -> logits [n, classes].
-
-    Parameters
-    ----------
-    in_dim, classes : int
-    kind : {"linear", "mlp"}
-        ``mlp`` has one hidden layer with batch normalisation, LeakyReLU and dropout.
-    dropout : float
-        Of the hidden layer, or of the features where there is none.
-    """
-
-    def __init__(self, in_dim: int, classes: int, *, kind: str = "mlp", dropout: float = 0.2) -> None:
-        super().__init__()
-        if kind not in ("linear", "mlp"):
-            raise ConfigError("unknown classifier", where="--head", got=repr(kind), expected="linear or mlp")
-        self.standardise = Standardise(in_dim)
-        hidden = max(in_dim, min(classes, 1024))
-        self.layers = (
-            nn.Sequential(nn.Dropout(dropout), nn.Linear(in_dim, classes))
-            if kind == "linear"
-            else nn.Sequential(
-                nn.Linear(in_dim, hidden),
-                nn.BatchNorm1d(hidden),
-                nn.LeakyReLU(0.1),
-                nn.Dropout(dropout),
-                nn.Linear(hidden, classes),
-            )
-        )
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Logits [n, classes]."""
-        logits: Tensor = self.layers(self.standardise(features))
-        return logits
 
 
 class TaskNetwork(nn.Module):
@@ -77,6 +42,9 @@ class TaskNetwork(nn.Module):
     dropout : float
     frozen : sequence of str
         Towers that are not trained.
+    sequence_only : bool
+        Also hold :attr:`alone`, a classifier on the sequence tower's features, for proteins without
+        structure. It has no part in training the rest.
 
     Raises
     ------
@@ -96,6 +64,7 @@ class TaskNetwork(nn.Module):
         head: str = "mlp",
         dropout: float = 0.2,
         frozen: Sequence[str] = (),
+        sequence_only: bool = False,
     ) -> None:
         super().__init__()
         self.sides = {side.name: side for side in sides}
@@ -114,6 +83,10 @@ class TaskNetwork(nn.Module):
             else {}
         )
         self.head = Classifier(self.feature_dim, classes, kind=head, dropout=dropout)
+        self.alone: Classifier | None = None
+        if sequence_only:
+            width = self.widths[self.names.index("sequence")]
+            self.alone = Classifier(width, classes, kind="linear", dropout=0.0).requires_grad_(False)
         for name in self.frozen:
             self.encoder(name).requires_grad_(False)
             if name in self.projections:
@@ -176,13 +149,22 @@ class TaskNetwork(nn.Module):
         logits: Tensor = self.head(self.features(inputs.parts)).float()
         return logits
 
-    def collate(self, items: Mapping[str, Any], index: Sequence[int]) -> list[tuple[str, Any]]:
-        """Batches of some items of every tower; features (a tensor) are sliced."""
+    def _classify(self, features: Tensor, alone: bool) -> Tensor:
+        if not alone:
+            return cast(Tensor, self.head(features))
+        if self.alone is None:
+            raise ConfigError("the network has no classifier for sequences alone")
+        return cast(Tensor, self.alone(features))
+
+    def collate(
+        self, items: Mapping[str, Any], index: Sequence[int], names: Sequence[str]
+    ) -> list[tuple[str, Any]]:
+        """Batches of some items of the towers ``names``; features (a tensor) are sliced."""
         return [
             (name, found[list(index)])
             if isinstance(found := items[name], Tensor)
             else (name, self.sides[name].collate([found[i] for i in index]))
-            for name in self.names
+            for name in names
         ]
 
     @torch.no_grad()
@@ -198,24 +180,29 @@ class TaskNetwork(nn.Module):
         device: torch.device,
         precision: str = "auto",
         features: bool = False,
+        alone: bool = False,
         done: Done = lambda n: None,
     ) -> NDArray[np.float32]:
-        """Logits [n, classes] (or features [n, feature_dim]) of the items of every tower, in their order.
+        """Logits [n, classes] (or features [n, d]) of the items of every tower, in their order.
 
-        A row does not depend on the other items. A tensor stands for the features of a frozen tower.
+        A row does not depend on the other items. A tensor stands for the features of a frozen tower. With
+        ``alone`` only the sequence tower is asked.
         """
-        costs = [1] * len(items[self.names[0]])
+        names = ("sequence",) if alone else self.names
+        width = sum(w for name, w in zip(self.names, self.widths, strict=False) if name in names)
+        costs = [1] * len(items[names[0]])
         budget = 65536
-        for name in self.names:
+        for name in names:
             if not isinstance(items[name], Tensor):
                 costs = [max(a, self.sides[name].cost(b)) for a, b in zip(costs, items[name], strict=True)]
                 budget = min(budget, self.sides[name].budget)
-        rows = np.zeros((len(costs), self.feature_dim if features else self.classes), np.float32)
+        rows = np.zeros((len(costs), width if features else self.classes), np.float32)
         self.eval()
         for index in budget_batches(costs, budget):
-            parts = [(name, part.to(device)) for name, part in self.collate(items, index)]
+            parts = [(name, part.to(device)) for name, part in self.collate(items, index, names)]
             with autocast(device, precision):
-                out = self.features(parts) if features else self(Inputs(parts))
+                seen = self.features(parts)
+                out = seen if features else self._classify(seen, alone)
             rows[index] = out.float().cpu().numpy()
             done(len(index))
         return rows
@@ -228,6 +215,7 @@ class TaskNetwork(nn.Module):
             "fusion": self.fusion,
             "features": self.feature_kind,
             "frozen": list(self.frozen),
+            "sequence_only": self.alone is not None,
             **self.options,
         }
 

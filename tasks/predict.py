@@ -58,7 +58,8 @@ class Head:
 
     Made by :func:`load_head`. Sources are what the towers read: for a sequence tower alone a FASTA path, a
     list or mapping of sequences, or structures; with a structure tower paths, folders, Protein or
-    Bio.PDB objects. Both towers together read structures, whose residues give the sequences.
+    Bio.PDB objects. Both towers together read structures, whose residues give the sequences; a head with
+    concatenated towers also takes sequences alone, by a classifier of its own, and says so.
 
     Attributes
     ----------
@@ -90,6 +91,7 @@ class Head:
         self.threshold_fmax: float | None = head.get("threshold_fmax")
         self.benchmark, self.demonstration = str(head["benchmark"]), bool(head["demonstration"])
         self.facts: dict[str, Any] = dict(config.get("training", {}))
+        self.sequence_only: dict[str, Any] = dict(head.get("sequence_only", {}))
         self.failed: dict[str, str] = {}
 
     def __repr__(self) -> str:
@@ -114,7 +116,8 @@ class Head:
             If the source is of a kind that the towers cannot see.
         """
         seen: set[str] = set()
-        stream = iter(self._read(source))
+        alone = self.sequences_alone(source)
+        stream = iter(self._read(source, alone))
         while chunk := list(itertools.islice(stream, WINDOW)):
             result = Predicted()
             items: list[Any] = []
@@ -131,7 +134,7 @@ class Head:
                     result.ids.append(id)
                     items.append(item)
                 seen.add(id)
-            self._compute(items, result)
+            self._compute(items, result, alone)
             done(len(chunk))
             yield result
 
@@ -184,11 +187,16 @@ class Head:
         ProtclipError
             If nothing can be predicted.
         """
+        alone = self.sequences_alone(source)
         select = self.selection(
-            top_k=top_k, threshold=threshold, propagate=propagate, ec_consistent=ec_consistent
+            top_k=top_k,
+            threshold=threshold,
+            propagate=propagate,
+            ec_consistent=ec_consistent,
+            alone=alone,
         )
         ids, probabilities = self._all(source)
-        return self.table(select.rows(ids, probabilities))
+        return self.table(select.rows(ids, probabilities), alone=alone)
 
     def score(self, source: Any, labels: Mapping[str, Any]) -> float:
         """Headline metric of the task on labelled proteins.
@@ -219,8 +227,12 @@ class Head:
         threshold: Threshold = None,
         propagate: str | Path | None = None,
         ec_consistent: bool = False,
+        alone: bool = False,
     ) -> Selection:
-        """Which classes of each protein are reported; see :meth:`predict`."""
+        """Which classes of each protein are reported; see :meth:`predict`.
+
+        ``alone`` takes the threshold of the classifier for sequences alone.
+        """
         if propagate is not None and not self.task.name.startswith("go-"):
             raise ConfigError(
                 "only GO terms have ancestors", where=f"--propagate on {self.task.name}", expected="a GO task"
@@ -239,7 +251,7 @@ class Head:
                     where="--threshold fmax",
                     expected="a probability, or --top-k",
                 )
-            least = self.threshold_fmax
+            least = float(self.sequence_only["threshold_fmax"]) if alone else self.threshold_fmax
         elif threshold is not None:
             least = float(threshold)
             if not 0 <= least <= 1:
@@ -262,7 +274,7 @@ class Head:
         ]
         return Selection(classes, names, top_k, least, hierarchy)
 
-    def table(self, rows: Sequence[tuple[str, int, str, str, float]]) -> pd.DataFrame:
+    def table(self, rows: Sequence[tuple[str, int, str, str, float]], *, alone: bool = False) -> pd.DataFrame:
         """Rows of :class:`Selection` as a table that carries what it is."""
         import pandas as pd  # kept out of start-up
 
@@ -270,7 +282,8 @@ class Head:
         table.attrs = {
             "task": self.task.name,
             "benchmark": self.benchmark,
-            "calibration": self.calibrator.method,
+            "calibration": self._calibrator(alone).method,
+            "input": "sequences alone" if alone else "all that the head was trained on",
         }
         if self.demonstration:
             table.attrs["note"] = DEMONSTRATION
@@ -293,12 +306,34 @@ class Head:
             )
         return ids, np.concatenate([part.probabilities for part in parts if part.ids])
 
-    def _read(self, source: Any) -> Iterator[tuple[str, Any]]:
+    def sequences_alone(self, source: Any) -> bool:
+        """Whether ``source`` holds sequences although the head was trained on structures too.
+
+        Raises
+        ------
+        ConfigError
+            If the head cannot do without structures.
+        """
+        if self.needs != "structure":
+            return False
+        path = Path(source) if isinstance(source, (str, Path)) else None
+        if path is not None:
+            found = path.is_file() and not _structures(self.network.sides["structure"]).accepts(path)
+        else:
+            found = _are_sequences(source)
+        if found and self.network.alone is None:
+            raise self._needs_structures("the input" if path is None else str(path))
+        return found
+
+    def _calibrator(self, alone: bool) -> Calibrator:
+        return Calibrator.from_config(self.sequence_only["calibration"]) if alone else self.calibrator
+
+    def _read(self, source: Any, alone: bool) -> Iterator[tuple[str, Any]]:
         """Ids with the items of the towers; a Protein where there is a structure tower."""
         path = Path(source) if isinstance(source, (str, Path)) else None
         if path is not None and not path.exists():
             raise DataError("no such file or folder", where=str(path))
-        needs = self.needs
+        needs = "sequence" if alone else self.needs
         if needs == "vectors":
             yield from self.network.sides[self.network.names[0]].read(source)
             return
@@ -310,10 +345,6 @@ class Head:
             )
         reader = _structures(self.network.sides.get("structure"))
         if needs == "structure":
-            if path is not None and path.is_file() and not reader.accepts(path):
-                raise self._needs_structures(str(path))
-            if _are_sequences(source):
-                raise self._needs_structures("the input")
             for id, item in reader.read(source):
                 yield id, _traced(item)
             return
@@ -327,7 +358,7 @@ class Head:
     def _needs_structures(self, where: str) -> ConfigError:
         both = "sequence" in self.network.names
         return ConfigError(
-            "this head needs structures" + (", since it uses both towers" if both else ""),
+            "this head needs structures" + (", which its sequence tower feeds" if both else ""),
             where=where,
             got="sequences",
             expected="PDB, mmCIF or BinaryCIF files, or a folder of them",
@@ -335,17 +366,17 @@ class Head:
             f"{self.task.name} --towers sequence`",
         )
 
-    def _compute(self, items: list[Any], result: Predicted) -> None:
+    def _compute(self, items: list[Any], result: Predicted, alone: bool) -> None:
         if not items:
             return
         try:
-            logits = self._logits(items)
+            logits = self._logits(items, alone)
         except ProtclipError:
             good: list[int] = []
             rows: list[NDArray[np.float32]] = []
             for i, item in enumerate(items):
                 try:
-                    rows.append(self._logits([item]))
+                    rows.append(self._logits([item], alone))
                 except ProtclipError as error:
                     result.failed[result.ids[i]] = str(error)
                 else:
@@ -354,13 +385,13 @@ class Head:
             if not rows:
                 return
             logits = np.concatenate(rows)
-        finite: NDArray[np.bool_] = np.isfinite(logits).all(axis=1)
+        finite: NDArray[np.bool_] = np.asarray(np.isfinite(logits).all(axis=1))
         for i in np.flatnonzero(~finite).tolist():
             result.failed[result.ids[i]] = "the scores are not finite"
         result.ids = [result.ids[i] for i in np.flatnonzero(finite).tolist()]
-        result.probabilities = self.calibrator(logits[finite])
+        result.probabilities = self._calibrator(alone)(logits[finite])
 
-    def _logits(self, items: list[Any]) -> NDArray[np.float32]:
+    def _logits(self, items: list[Any], alone: bool) -> NDArray[np.float32]:
         parts: dict[str, Any] = {
             name: [
                 item.sequence if name == "sequence" and isinstance(item, Protein) else item for item in items
@@ -368,7 +399,7 @@ class Head:
             for name in self.network.names
         }
         device = next(self.network.parameters()).device
-        return self.network.predict(parts, device=device, precision=self.precision)
+        return self.network.predict(parts, device=device, precision=self.precision, alone=alone)
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,9 @@ def predict_to_file(
         )
     if not out.parent.is_dir():
         raise DataError("no such folder", where=str(out.parent))
+    alone = head.sequences_alone(source)
     select = head.selection(
-        top_k=top_k, threshold=threshold, propagate=propagate, ec_consistent=ec_consistent
+        top_k=top_k, threshold=threshold, propagate=propagate, ec_consistent=ec_consistent, alone=alone
     )
     rows: list[tuple[str, int, str, str, float]] = []
     ids: list[str] = []
@@ -85,7 +86,7 @@ def predict_to_file(
             got=f"{first[0]}: {first[1]}" if first else None,
         )
     applied = "GO ancestors" if propagate is not None else "EC levels" if ec_consistent else "none"
-    table = head.table(rows)
+    table = head.table(rows, alone=alone)
     table.attrs["propagated"] = applied
     _write(table, ids, out)
     return PredictReport(out, len(ids), len(failed), failed_list)

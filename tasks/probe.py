@@ -8,14 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from torch import Tensor
 
 from protclip.errors import ConfigError, DataError
 from protclip.tasks.calibration import sigmoid, softmax
+from protclip.tasks.classifier import Classifier, train_classifier
 from protclip.tasks.losses import TaskLoss, class_weights
 from protclip.tasks.metrics import accuracy, fmax
-from protclip.tasks.network import Classifier
-from protclip.training.running import learning_rate_factor, seed_step
+from protclip.training.running import seed_step
 
 
 class Probe(BaseEstimator):  # type: ignore[misc]
@@ -106,12 +105,20 @@ class Probe(BaseEstimator):  # type: ignore[misc]
         self.n_features_in_ = x.shape[1]
         seed_step(self.seed, 0)
         network = Classifier(x.shape[1], len(self.classes_), kind=self.head, dropout=self.dropout)
-        rows = torch.from_numpy(x)
-        network.standardise.fit(rows)
         target = torch.from_numpy(labels.argmax(1) if self.kind_ == "single" else labels)
         weights = class_weights(labels, self.kind_) if self.class_weights else None
-        self._train(network, rows, target, TaskLoss(self.kind_, weights))
-        self.network_ = network.eval()
+        train_classifier(
+            network,
+            torch.from_numpy(x),
+            target,
+            TaskLoss(self.kind_, weights),
+            seed=self.seed,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+        )
+        self.network_ = network
         return self
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -176,24 +183,6 @@ class Probe(BaseEstimator):  # type: ignore[misc]
         self.kind_ = "multi"
         self.classes_ = np.arange(truth.shape[1])
         return truth.astype(np.bool_)
-
-    def _train(self, network: Classifier, x: Tensor, target: Tensor, loss: TaskLoss) -> None:
-        size = min(self.batch_size, len(x))
-        epoch_steps = max(1, len(x) // size)
-        epochs = self.epochs or max(30, -(-600 // epoch_steps))
-        steps = epochs * epoch_steps
-        optimizer = torch.optim.AdamW(network.parameters(), lr=self.lr, weight_decay=self.weight_decay)
-        network.train()
-        for step in range(steps):
-            epoch, slot = divmod(step, epoch_steps)
-            order = np.random.default_rng([self.seed, epoch]).permutation(len(x))
-            rows = torch.from_numpy(order[slot * size : (slot + 1) * size])
-            seed_step(self.seed, 1 + step)
-            for group in optimizer.param_groups:
-                group["lr"] = self.lr * learning_rate_factor(step, steps, 0.1)
-            optimizer.zero_grad()
-            loss(network(x[rows]), target[rows]).backward()
-            optimizer.step()
 
 
 def _matrix(values: ArrayLike) -> NDArray[np.float32]:

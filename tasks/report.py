@@ -46,6 +46,10 @@ def results_table(metrics: Mapping[str, Any]) -> Table:
 def results_lines(metrics: Mapping[str, Any]) -> list[str]:
     """Definitions and what the numbers may be compared with."""
     lines = [f"{name}: {text}" for name, text in metrics["definitions"].items()]
+    alone = metrics.get("sequence_only")
+    if alone:
+        found = ", ".join(f"{name} {_spread(row)}" for name, row in alone["test"].items())
+        lines.append(f"for sequences alone, without structures: {found} (valid {_spread(alone['valid'])})")
     lines.append("labels and predictions as given, not propagated to ancestors")
     return [*lines, *metrics["comparison"]]
 

@@ -45,6 +45,12 @@ def predict(
     display = TerminalDisplay()
     if loaded.demonstration:
         display.say(f"the head was trained on the sample that ships with protclip: {DEMONSTRATION}")
+    if loaded.sequences_alone(input):
+        display.say(
+            "the input holds sequences, so the head's classifier for sequences alone is used, not the one "
+            f"for both towers (validation {loaded.task.metric} {loaded.sequence_only['valid']:.3f} against "
+            f"{loaded.facts['valid']:.3f})"
+        )
     display.begin_stream(f"predicting {loaded.task.name}")
     done = 0
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse
+
 from protclip.data.store import Corpus, write_corpus
 from protclip.structure.protein import Protein
 

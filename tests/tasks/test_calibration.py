@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize, minimize_scalar
+
 from protclip.errors import DataError
 from protclip.tasks.calibration import Calibrator, fit_calibrator, log_loss, reliability, sigmoid, softmax
 from protclip.tasks.losses import TaskLoss, class_weights
-from scipy.optimize import minimize, minimize_scalar
 
 
 def multi_case(n=400, classes=6, seed=0):

@@ -8,21 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from protclip.errors import ConfigError, DataError, ProtclipError, WeightsError
 from protclip.files import read_toml
 from protclip.modalities.sequence import SequenceModality
 from protclip.modalities.structure import StructureModality
 from protclip.model import TwoTower
 from protclip.structure.encoder import CDConvConfig
+from protclip.tasks.classifier import Classifier
 from protclip.tasks.dataset import TaskData
 from protclip.tasks.definitions import FINETUNE, TASKS, find_recipe
 from protclip.tasks.heads import read_head
 from protclip.tasks.loop import TaskLoop
-from protclip.tasks.network import Classifier, TaskNetwork
+from protclip.tasks.network import TaskNetwork
 from protclip.tasks.options import FinetuneConfig
 from protclip.tasks.serial import WIDTH, widen
 from protclip.training.checkpoint import load_state
-from safetensors.torch import load_file
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,11 @@ import json
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
+
 from protclip.cli.app import app
 from protclip.data.benchmark import write_benchmark
 from protclip.errors import ConfigError
-from typer.testing import CliRunner
 
 
 def invoke(*arguments):

@@ -6,8 +6,10 @@ import json
 
 import numpy as np
 import pandas as pd
-import protclip
 import pytest
+from typer.testing import CliRunner
+
+import protclip
 from protclip.cli.app import app
 from protclip.errors import ConfigError, DataError, ProtclipError
 from protclip.structure.protein import Protein
@@ -15,7 +17,6 @@ from protclip.tasks.finetune import Finetuning
 from protclip.tasks.ontology import ec_hierarchy, ec_levels, read_go
 from protclip.tasks.options import FinetuneConfig
 from protclip.tasks.predict_files import predict_to_file
-from typer.testing import CliRunner
 
 TINY = {
     "structure_size": "tiny", "sequence_encoder": "scratch", "esm_init": "random", "device": "cpu",
@@ -184,6 +185,24 @@ def test_a_head_with_both_towers_reads_structures(heads, toy_corpus, fasta):
     np.testing.assert_allclose(head.predict_proba(proteins).sum(1), 1)
 
 
+def test_a_head_with_both_towers_takes_sequences_alone(heads, fasta, toy_corpus, monkeypatch):
+    head = protclip.load_head(heads["both"], device="cpu")
+    table = head.predict(fasta)
+    assert table.attrs["input"] == "sequences alone"
+    assert (table["class"] == [f"c{i % 4}" for i in range(64, 80)]).mean() > 0.9
+    sequences = toy_corpus.sequences(range(64, 80))
+    np.testing.assert_allclose(head.predict_proba(sequences), head.predict_proba(fasta), atol=1e-6)
+    assert not np.allclose(
+        head.predict_proba(sequences), head.predict_proba(toy_corpus.proteins(range(64, 80)))
+    )
+    # Serial fusion has no such classifier.
+    monkeypatch.setattr(head.network, "alone", None)
+    with pytest.raises(ConfigError, match=r"needs structures.*--towers sequence"):
+        head.predict(fasta)
+    with pytest.raises(ConfigError, match="the input: this head needs structures"):
+        head.predict_proba(sequences)
+
+
 def test_failures_are_listed_and_the_rest_predicted(heads, toy_corpus):
     head = protclip.load_head(heads["both"], device="cpu")
     blind = Protein.from_ca("blind", "GA", np.full((2, 3), np.nan))
@@ -278,9 +297,9 @@ def test_the_command(heads, fasta, tmp_path, cath_dir):
     assert len(out.read_text().splitlines()) == 1 + 2 * 2
     failed = (tmp_path / "out.failed.tsv").read_text().splitlines()
     assert [line.split("\t")[0] for line in failed] == ["id", "broken.pdb"]
-    _, error = invoke("predict", heads["both"], "-i", fasta, "-o", out, "--device", "cpu")
-    assert isinstance(error, ProtclipError)
-    assert "needs structures, since it uses both towers" in str(error)
+    result, error = invoke("predict", heads["both"], "-i", fasta, "-o", out, "--device", "cpu")
+    assert error is None, error
+    assert "classifier for sequences alone" in " ".join(result.output.split())
     _, error = invoke("predict", heads["ec"], "-i", fasta, "-o", out, "--threshold", "high")
     assert "neither a number nor fmax" in str(error)
     _, error = invoke("predict", tmp_path, "-i", fasta, "-o", out)

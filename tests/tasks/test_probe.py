@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from protclip.errors import ConfigError, DataError
-from protclip.tasks import Probe
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
+
+from protclip.errors import ConfigError, DataError
+from protclip.tasks import Probe
 
 
 def blobs(n=200, d=8, classes=4, seed=0, spread=1.0):
