@@ -240,7 +240,7 @@ class SyncBatchNorm1d(nn.BatchNorm1d):
 
 
 def convert_sync_batchnorm(module: nn.Module) -> nn.Module:
-    """Replace every ``BatchNorm1d`` by :class:`SyncBatchNorm1d`, keeping parameters and buffers themselves.
+    """Replace every ``BatchNorm1d``, sub-classes included, by :class:`SyncBatchNorm1d`, keeping its tensors.
 
     Other normalisations are left as they are.  State dictionaries do not change.
 
@@ -259,7 +259,7 @@ def convert_sync_batchnorm(module: nn.Module) -> nn.Module:
     >>> type(convert_sync_batchnorm(nn.Sequential(nn.BatchNorm1d(4)))[0]).__name__
     'SyncBatchNorm1d'
     """
-    if type(module) is nn.BatchNorm1d:
+    if isinstance(module, nn.BatchNorm1d) and not isinstance(module, SyncBatchNorm1d):
         twin = SyncBatchNorm1d(
             module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats
         )

@@ -57,7 +57,8 @@ class AlignedModel:
     def __repr__(self) -> str:
         left, right = self.towers.names
         device = self.towers.log_scale.device
-        return f"AlignedModel({left} and {right}, {self.dim} dimensions, {self.facts.get('objective')}, on {device})"
+        objective = self.facts.get("objective")
+        return f"AlignedModel({left} and {right}, {self.dim} dimensions, {objective}, on {device})"
 
     @property
     def dim(self) -> int:

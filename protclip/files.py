@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +62,12 @@ def toml_value(text: str) -> Any:
         return text
 
 
-def write_toml(path: Path, values: Mapping[str, Any]) -> None:
-    """Write nested plain values as TOML; None entries are left out."""
+def write_toml(path: Path, values: Mapping[str, Any], remarks: Sequence[str] = ()) -> None:
+    """Write nested plain values as TOML, below ``remarks`` as comments; None entries are left out."""
     import tomli_w  # kept out of start-up
 
-    atomic_write(path, tomli_w.dumps(_without_none(values)))
+    head = "".join(f"# {' '.join(remark.split())}\n" for remark in remarks)
+    atomic_write(path, head + tomli_w.dumps(_without_none(values)))
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:

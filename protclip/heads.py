@@ -64,7 +64,7 @@ class MLPHead(nn.Module):
 
     @torch.no_grad()
     def start_from(self, mean: Tensor, weight: Tensor) -> None:
-        """Make the head begin as the linear map ``(x - mean) @ weight.T`` of standardised x (up to LayerNorm).
+        """Begin as the linear map ``(x - mean) @ weight.T`` of standardised x, up to LayerNorm.
 
         ``weight`` [k, in_dim] with k <= dim fills the first rows; the rest start at zero, and so does
         the second layer, which the residual path then leaves out of the first outputs.
@@ -93,7 +93,7 @@ class LinearHead(nn.Module):
 
     @torch.no_grad()
     def start_from(self, mean: Tensor, weight: Tensor) -> None:
-        """Set the map to ``(x - mean) @ weight.T`` of standardised x; rows beyond ``weight`` [k, in_dim] are zero."""
+        """Become ``(x - mean) @ weight.T`` of standardised x; rows beyond ``weight`` [k, in_dim] are zero."""
         self.linear.weight.zero_()
         self.linear.weight[: len(weight)] = weight
         self.linear.bias.copy_(-self.linear.weight @ mean)

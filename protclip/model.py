@@ -147,7 +147,7 @@ class TwoTower(nn.Module):
         )
 
     def save(self, folder: Path, *, facts: Mapping[str, Any], card: str) -> None:
-        """Write ``config.toml``, ``model.safetensors`` and ``README.md``; the folder appears whole or not at all.
+        """Write ``config.toml``, ``model.safetensors`` and ``README.md``, as a whole folder or not at all.
 
         Parameters
         ----------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -170,9 +170,9 @@ class PretrainConfig:
         """Nested plain values."""
         return {key: _plain(value) for key, value in dataclasses.asdict(self).items()}
 
-    def save(self, path: Path) -> None:
-        """Write as TOML, so that ``--config path`` repeats the run."""
-        write_toml(path, self.to_dict())
+    def save(self, path: Path, remarks: Sequence[str] = ()) -> None:
+        """Write as TOML, so that ``--config path`` repeats the run; ``remarks`` become comments."""
+        write_toml(path, self.to_dict(), remarks)
 
     @classmethod
     def load(cls, path: Path) -> PretrainConfig:

@@ -76,7 +76,7 @@ def read_go(path: Path | str, classes: Sequence[str]) -> Hierarchy:
         If obonet is not installed.
     """
     try:
-        import networkx  # type: ignore[import-untyped]  # heavy
+        import networkx  # heavy
         import obonet  # heavy
     except ImportError as error:
         raise ConfigError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from protclip.errors import ConfigError
 from protclip.options import PretrainConfig, merge
 

@@ -26,8 +26,8 @@ def evaluate(
     from rich.console import Console
 
     from protclip.cli.display import TerminalDisplay
-    from protclip.embedding import load
     from protclip.corpus_evaluation import evaluate_corpus
+    from protclip.embedding import load
     from protclip.training.report import metrics_lines, metrics_table
 
     display = TerminalDisplay()

@@ -244,7 +244,9 @@ def _resumed(
         raise ConfigError(
             "a resumed run keeps the options that it was started with",
             where=f"--resume of {folder}",
-            hint=f"Leave out everything but {', '.join('--' + k for k in sorted(MACHINE_OPTIONS))}, or start a new run",
+            hint="Give only "
+            + ", ".join(f"--{name}" for name in sorted(MACHINE_OPTIONS))
+            + " again, or start a new run",
         )
     return folder, wished_machine
 

@@ -87,11 +87,23 @@ class AlignmentData:
 
 @dataclass(frozen=True)
 class Setup:
-    """Untrained sides with the data to train them on."""
+    """Untrained sides with the data to train them on.
+
+    Attributes
+    ----------
+    left, right : Modality
+    data : AlignmentData
+    resolved : dict
+        Model options that were left to the program, as they turned out; written into the run's config.
+    remarks : list of str
+        Sentences that belong into that config beside them.
+    """
 
     left: Modality[Any]
     right: Modality[Any]
     data: AlignmentData
+    resolved: dict[str, Any] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
 
 class ListItems(Sequence[Any]):

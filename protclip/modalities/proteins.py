@@ -107,6 +107,8 @@ def setup(
     """
     corpus = open_corpus(data.cath, min_plddt=data.min_plddt, say=say)
     notices: list[str] = []
+    resolved: dict[str, Any] = {}
+    remarks: list[str] = []
     rows = np.arange(len(corpus))
     left = StructureModality(
         CDConvConfig.sized(model.structure_size, input=model.structure_input), min_plddt=data.min_plddt
@@ -130,6 +132,10 @@ def setup(
         right = VectorsModality(vectors.dim, stands_for="sequence", source=Path(data.vectors).name)
     else:
         right = sequence_side(model, seed, say)
+        origin = right.provenance
+        resolved = {"sequence_encoder": origin.name, "esm_init": origin.kind, "tune": right.tune}
+        if origin.message:
+            remarks.append(origin.message)
     traceable = (
         np.array([bool(corpus[int(i)].has_ca.any()) for i in rows]) if len(rows) else np.zeros(0, bool)
     )
@@ -207,6 +213,8 @@ def setup(
                 "unpaired_sequences": [ids[i] for i in pool_right],
             },
         ),
+        resolved,
+        remarks,
     )
 
 

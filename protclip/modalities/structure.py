@@ -93,7 +93,7 @@ class StructureModality(Modality[Protein]):
         return encoder.encode_residues(batch)
 
     def read(self, source: Any) -> Iterable[tuple[str, Protein | Exception]]:
-        """Proteins from a file, a folder (searched recursively), Protein or Bio.PDB objects, or several of them.
+        """Proteins from a file, a folder and those below it, Protein or Bio.PDB objects, or several of them.
 
         Every protein chain of a multi-chain file is an item, ``<stem>_<chain>``.
         """
@@ -132,7 +132,7 @@ class StructureModality(Modality[Protein]):
             raise StructureError(
                 "no structure files in the folder",
                 where=str(path),
-                expected="files named *.pdb, *.ent, *.cif, *.bcif (or .gz of these), or CATH ids without extension",
+                expected="files named *.pdb, *.ent, *.cif, *.bcif (or .gz of these), or CATH ids",
             )
         for file in files:
             yield from self._read_one(file, file.name)
@@ -156,7 +156,7 @@ class StructureModality(Modality[Protein]):
 
 
 def is_structure_file(path: Path) -> bool:
-    """True for a visible file whose name says structure, with or without ``.gz``, or that has no extension."""
+    """True for a visible file whose name says structure, with or without ``.gz``, or is a CATH id."""
     if path.name.startswith(".") or not path.is_file():
         return False
     name = path.name.lower().removesuffix(".gz")

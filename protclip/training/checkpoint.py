@@ -15,7 +15,7 @@ STATE_FORMAT = 1
 
 
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters that are trained, and buffers; a frozen tower's weights are not repeated in every checkpoint."""
+    """Trained parameters and buffers; a frozen tower's weights are not repeated in every checkpoint."""
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     return {
         name: value.detach().cpu().clone() for name, value in model.state_dict().items() if name not in frozen

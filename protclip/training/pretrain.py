@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -91,7 +92,10 @@ class Pretraining:
             setup = self.build(display.say)
         for notice in setup.data.notices:
             display.say(notice)
+        model_options = dataclasses.replace(self.config.model, **setup.resolved)
+        self.config = dataclasses.replace(self.config, model=model_options)
         if fabric.is_global_zero:
+            self.config.save(self.folder / "config.toml", setup.remarks)
             atomic_write(self.folder / "split.json", json.dumps(setup.data.split, indent=1) + "\n")
         model = TwoTower(
             setup.left,
@@ -148,7 +152,7 @@ class Pretraining:
         self.config.save(path)
 
     def _features(self, side: Modality[Any], items: Any, fabric: Fabric, display: Display) -> Tensor:
-        """Features of a frozen tower, computed once and kept in the cache (an untrained tower's are not kept)."""
+        """Features of a tower that is not trained; those of a pretrained one are kept in the cache."""
         display.begin(f"{side.name} features", len(items))
         done = 0
 

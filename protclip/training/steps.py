@@ -92,7 +92,7 @@ class StepDataset(Dataset[StepBatch]):
 
     def __getitem__(self, step: int) -> StepBatch:
         rows = self.sampler.batch(step)
-        # Row numbers in the global batch: the random stream of a row does not depend on the number of processes.
+        # Rows are numbered in the global batch: views do not depend on the number of processes.
         pair_rows = np.arange(len(rows.pairs))[self.rank :: self.world_size]
         streams: dict[str, Stream] = {}
         for column, (key, unpaired) in enumerate((("left", rows.left), ("right", rows.right))):

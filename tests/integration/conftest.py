@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from protclip.cli.app import app
 from typer.testing import CliRunner, Result
+
+from protclip.cli.app import app
 
 QUICK = [
     *("--structure-size", "tiny", "--sequence-encoder", "scratch", "--esm-init", "random"),

@@ -14,7 +14,10 @@ def test_notebook_runs(name: str, repository: Path, tmp_path: Path) -> None:
     notebook = nbformat.read(repository / "notebooks" / name, as_version=4)
     NotebookClient(notebook, timeout=500, resources={"metadata": {"path": str(tmp_path)}}).execute()
     printed = "".join(
-        output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []) if "text" in output
+        output.get("text", "")
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "text" in output
     )
     assert "median rank of the true sequence" in printed
     assert "cosine" in printed

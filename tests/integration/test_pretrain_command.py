@@ -16,9 +16,10 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from protclip.errors import ConfigError, DataError, ProtclipError
 from protclip.files import read_toml
-from safetensors.torch import load_file
 
 Cli = Callable[..., Any]
 
@@ -63,8 +64,8 @@ def test_metrics_have_the_documented_form(run_folder: Path) -> None:
 
 def test_superfamilies_do_not_cross_the_split(run_folder: Path) -> None:
     split = json.loads((run_folder / "split.json").read_text())
-    from protclip.data.cath import read_domain_list
     from protclip.data.build import sample_corpus_dir
+    from protclip.data.cath import read_domain_list
 
     labels = read_domain_list(sample_corpus_dir() / "cath-domain-list.txt")
     groups = [{labels[id].code for id in split[part]} for part in ("train", "valid", "test")]
@@ -83,6 +84,24 @@ def test_model_card_says_what_the_towers_are(run_folder: Path) -> None:
     assert "random" in card  # the origin of the sequence encoder's weights
     assert "residue types" in card
     assert "R@10" in card
+
+
+def test_missing_weights_are_said_on_screen_in_the_config_and_on_the_card(
+    tmp_path: Path, cath_dir: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROTCLIP_OFFLINE", "1")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
+    run = tmp_path / "run"
+    small = ["--structure-size", "tiny", "--batch-size", "8", "--device", "cpu", "--steps", "1"]
+    result = cli("pretrain", "--cath", cath_dir, "--out", run, *small)
+    assert "WARNING" in result.output
+    assert "FROM SCRATCH" in " ".join(result.output.split())
+    config = (run / "config.toml").read_text()
+    assert "FROM SCRATCH" in config
+    assert read_toml(run / "config.toml")["model"]["esm_init"] == "random"
+    assert "FROM SCRATCH" in (run / "model" / "README.md").read_text()
+    with pytest.raises(ProtclipError, match="--esm-weights"):
+        cli("pretrain", "--cath", cath_dir, "--out", tmp_path / "other", *small, "--esm-init", "pretrained")
 
 
 def test_config_repeats_the_run_byte_by_byte(run_folder: Path, tmp_path: Path, cli: Cli) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 
 import h5py
 import numpy as np
-import protclip
 import pytest
+
+import protclip
 from protclip.embeddings import Embeddings
 from protclip.errors import ConfigError, DataError, ProtclipError, WeightsError
 from protclip.structure import Protein, read_structure
@@ -71,7 +72,7 @@ def test_python_failures_are_listed_not_dropped(
         found = model.embed_structures(tmp_path)
     assert found.ids == ["good"]
     assert list(found.failed) == ["empty.pdb"]
-    with pytest.raises(DataError, match="nothing could be embedded; got empty.pdb"):
+    with pytest.raises(DataError, match=r"nothing could be embedded; got empty\.pdb"):
         model.embed_structures(tmp_path / "empty.pdb")
     with pytest.raises(ProtclipError, match="cannot be read as structures"):
         model.embed_structures(3)

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor, nn
+
 from protclip.config import loss_preset
 from protclip.evaluation import gallery_vectors, validation_scores
 from protclip.losses import Objective
@@ -21,7 +23,6 @@ from protclip.options import TrainConfig
 from protclip.training.loop import Loop
 from protclip.training.sampler import PairedUnpairedSampler
 from protclip.training.steps import Side, StepDataset
-from torch import Tensor, nn
 
 
 @dataclass

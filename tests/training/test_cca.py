@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.cross_decomposition import CCA
+
 from protclip.errors import ConfigError
 from protclip.training.cca import fit_cca
-from sklearn.cross_decomposition import CCA
 
 
 @pytest.fixture

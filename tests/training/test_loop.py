@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from protclip.errors import DataError, ProtclipError
 from protclip.training.loop import Interrupted, learning_rate_factor
 
