@@ -28,6 +28,8 @@ def describe(path: Path) -> dict[str, Any]:
 def _folder(path: Path) -> dict[str, Any]:
     if (path / "model.safetensors").exists():
         config = read_toml(path / "config.toml")
+        if "head" in config:
+            return _head(config)
         sides = [side["modality"] for side in config.get("model", {}).get("sides", [])]
         training = {k: v for k, v in config.get("training", {}).items() if not isinstance(v, (list, dict))}
         return {
@@ -38,6 +40,8 @@ def _folder(path: Path) -> dict[str, Any]:
         }
     if (path / "config.toml").exists():
         config = read_toml(path / "config.toml")
+        if "task" in config:
+            return _task_run(path, config)
         train = config.get("train", {})
         facts: dict[str, Any] = {
             "kind": "run",
@@ -52,6 +56,31 @@ def _folder(path: Path) -> dict[str, Any]:
 
     found = find_cath(path)
     return {"kind": "CATH folder", "domains": len(found.files), "list": found.list_path or "none"}
+
+
+def _head(config: dict[str, Any]) -> dict[str, Any]:
+    head, training = config["head"], config.get("training", {})
+    sides = [side["modality"] for side in config.get("network", {}).get("sides", [])]
+    return {
+        "kind": "head",
+        "task": head.get("task"),
+        "benchmark": head.get("benchmark"),
+        "classes": len(head.get("classes", [])),
+        "towers": " and ".join(sides),
+        **{k: v for k, v in training.items() if not isinstance(v, (list, dict))},
+        "parent": training.get("parent", {}).get("fingerprint", "none"),
+    }
+
+
+def _task_run(path: Path, config: dict[str, Any]) -> dict[str, Any]:
+    facts = {
+        "kind": "run",
+        **{key: config[key] for key in ("task", "towers", "mode", "seed") if key in config},
+    }
+    facts["finished"] = "yes" if (path / "head").exists() else "no"
+    if (path / "metrics.json").exists():
+        facts["headline"] = json.loads((path / "metrics.json").read_text()).get("headline")
+    return facts
 
 
 def _file(path: Path) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,3 +89,20 @@ def test_the_sample(task, tmp_path):
     assert "demonstration, no benchmark" in result.output
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["benchmark"]["demonstration"] is True
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one(benchmark_file, tmp_path):
+    logs = []
+    for devices in ("1", "2"):
+        out = tmp_path / devices
+        arguments = (
+            "finetune", "reaction", "--data", benchmark_file, "--structure-size", "tiny", "--dropout", "0",
+            "--epochs", "2", "--batch-size", "16", "--device", "cpu", "--devices", devices, "--out", out,
+        )  # fmt: skip
+        # The installed command: processes are started by running the same script again.
+        command = [str(Path(sys.executable).with_name("protclip")), *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        logs.append(np.loadtxt(out / "log.csv", delimiter=",", skiprows=1))
+    np.testing.assert_allclose(logs[1], logs[0], rtol=1e-3)
