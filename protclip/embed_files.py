@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ class EmbedReport:
         Items in the output; of these, taken over from an interrupted run; items that could not be read.
     out, failed_list : Path
         The output, and the list of failures (written only if there are any).
+    remarks : Counter
+        What to know of how items were treated, with the number of items embedded now.
     """
 
     embedded: int
@@ -36,6 +39,7 @@ class EmbedReport:
     failed: int
     out: Path
     failed_list: Path
+    remarks: Counter[str]
 
 
 def embed_to_file(
@@ -71,8 +75,10 @@ def embed_to_file(
     done(resumed)
     number = len(finished)
     failed: dict[str, str] = {}
+    remarks: Counter[str] = Counter()
     for window in model.stream(name, source, per_residue=per_residue, skip=seen.__contains__):
         failed |= window.failed
+        remarks.update(window.remarks)
         if window.ids:
             number += 1
             _write_part(parts / f"{number:07d}.npz", window)
@@ -90,7 +96,7 @@ def embed_to_file(
         )
     total = _assemble(paths, out, name, model.dim)
     shutil.rmtree(parts)
-    return EmbedReport(total, resumed, len(failed), out, failed_list)
+    return EmbedReport(total, resumed, len(failed), out, failed_list, remarks)
 
 
 def _open_parts(parts: Path, made_by: dict[str, Any]) -> list[Path]:

@@ -32,6 +32,7 @@ class Window:
     digests: list[bytes] = field(default_factory=list)
     residues: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    remarks: dict[str, int] = field(default_factory=dict)
 
 
 class AlignedModel:
@@ -205,6 +206,7 @@ class AlignedModel:
     def _compute(self, name: str, items: list[Any], result: Window, per_residue: bool) -> None:
         side = self._side(name)
         result.digests = [side.digest(item) for item in items]
+        result.remarks = side.remarks(items)
         first: dict[bytes, int] = {}
         for i, digest in enumerate(result.digests):
             first.setdefault(digest, i)

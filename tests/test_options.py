@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from protclip.errors import ConfigError
 from protclip.options import PretrainConfig, merge
@@ -64,3 +68,31 @@ def test_missing_and_binary_files(tmp_path: Path) -> None:
 def test_bad_flat_options_are_refused_like_entries() -> None:
     with pytest.raises(ConfigError, match="objective: not one of the choices; got 'cllip'"):
         merge(PretrainConfig(), {"objective": "cllip"})
+
+
+@given(data=st.data())
+def test_damaged_configuration_is_read_or_refused(data: st.DataObject) -> None:
+    """Truncated, flipped, doubled or foreign bytes: a configuration, or an error that names the file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.toml"
+        PretrainConfig().save(path)
+        content = bytearray(path.read_bytes())
+        kind = data.draw(st.sampled_from(["cut", "flip", "insert", "double", "swap", "nulls"]))
+        at = data.draw(st.integers(0, len(content) - 1))
+        if kind == "cut":
+            del content[at:]
+        elif kind == "flip":
+            content[at] ^= 1 << data.draw(st.integers(0, 7))
+        elif kind == "insert":
+            content[at:at] = data.draw(st.binary(max_size=20))
+        elif kind == "double":
+            content += content[at:]
+        elif kind == "swap":
+            lines = content.splitlines()
+            data.draw(st.randoms(use_true_random=False)).shuffle(lines)
+            content = bytearray(b"\n".join(lines))
+        else:
+            content[at : at + 8] = bytes(8)
+        path.write_bytes(bytes(content))
+        with contextlib.suppress(ConfigError):
+            assert isinstance(PretrainConfig.load(path), PretrainConfig)

@@ -44,3 +44,5 @@ def embed(
     if report.failed:
         text += f"; {report.failed} failed, listed in {report.failed_list}"
     typer.echo(f"{text}: {report.out}")
+    for remark, count in report.remarks.items():
+        typer.echo(f"{count} {remark}")

@@ -104,6 +104,10 @@ class Modality(ABC, Generic[Item]):
         """Relative cost of an item (tokens, residues), used to form batches of a bounded size."""
         return 1
 
+    def remarks(self, items: Iterable[Item]) -> dict[str, int]:
+        """What the user should know of how items are treated, with the number of items concerned."""
+        return {}
+
     def digest(self, item: Item) -> bytes:
         """Bytes that determine the item's embedding; equal bytes are embedded once."""
         raise NotImplementedError

@@ -136,6 +136,8 @@ def setup(
         resolved = {"sequence_encoder": origin.name, "esm_init": origin.kind, "tune": right.tune}
         if origin.message:
             remarks.append(origin.message)
+        long = right.remarks(corpus.sequences(rows))
+        notices += [f"{count} sequences are {text}" for text, count in long.items()]
     traceable = (
         np.array([bool(corpus[int(i)].has_ca.any()) for i in rows]) if len(rows) else np.zeros(0, bool)
     )

@@ -240,9 +240,11 @@ class SequenceModality(Modality[str]):
         """Tokens, over all windows."""
         return sum(stop - start + 2 for start, stop in windows(len(item), self.max_length))
 
-    def count_windowed(self, items: Iterable[str]) -> int:
+    def remarks(self, items: Iterable[str]) -> dict[str, int]:
         """How many sequences are longer than one window."""
-        return sum(len(item) > self.max_length for item in items)
+        text = f"longer than {self.max_length} residues, embedded in overlapping windows"
+        count = sum(len(item) > self.max_length for item in items)
+        return {text: count} if count else {}
 
     def digest(self, item: str) -> bytes:
         """Hash of the tokens: J and X, upper and lower case are the same."""

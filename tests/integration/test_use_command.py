@@ -251,3 +251,13 @@ def test_vector_file_of_our_own_output_can_be_a_side(
         assert len(f["ids"]) == 168
     run = tmp_path / "run"
     cli("pretrain", "--cath", cath_dir, "--vectors", tmp_path / "v.h5", "--steps", 1, "--out", run, *quick)
+
+
+def test_long_chains_are_embedded_whole_and_said(run_folder: Path, tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "long.fasta").write_text(">titin\n" + "MKTAYIAKQR" * 150 + "\n>short\nMKTAYIAKQR\n")
+    out = tmp_path / "out.h5"
+    result = cli(
+        "embed", run_folder, "-i", tmp_path / "long.fasta", "-o", out, "--per-residue", "--device", "cpu"
+    )
+    assert "1 longer than 1022 residues, embedded in overlapping windows" in result.output
+    assert Embeddings.from_hdf5(out).residues["titin"].shape[0] == 1500

@@ -97,7 +97,7 @@ def test_long_chain_is_the_mean_over_its_windows() -> None:
         times[start:stop] += 1
     batch = side.collate(["GG", chain, "A"])
     assert batch.windowed == 1
-    assert side.count_windowed(["GG", chain, "A"]) == 1
+    assert sum(side.remarks(["GG", chain, "A"]).values()) == 1
     residues = side.encode_residues(batch)
     assert [len(part) for part in residues] == [2, 19, 1]
     torch.testing.assert_close(residues[1], total / times, atol=2e-6, rtol=0)
