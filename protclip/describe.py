@@ -73,10 +73,8 @@ def _head(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _task_run(path: Path, config: dict[str, Any]) -> dict[str, Any]:
-    facts = {
-        "kind": "run",
-        **{key: config[key] for key in ("task", "towers", "mode", "seed") if key in config},
-    }
+    facts: dict[str, Any] = {"kind": "run"}
+    facts |= {key: config.get(key) for key in ("task", "towers", "mode", "seed")}
     facts["finished"] = "yes" if (path / "head").exists() else "no"
     if (path / "metrics.json").exists():
         facts["headline"] = json.loads((path / "metrics.json").read_text()).get("headline")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,61 +18,32 @@ from protclip.config import cache_dir
 from protclip.data.vectors import VectorFile
 from protclip.distributed import convert_sync_batchnorm
 from protclip.errors import ConfigError
-from protclip.files import atomic_write
 from protclip.inference import pick_device
 from protclip.modalities.base import Modality
 from protclip.modalities.features import frozen_features
 from protclip.modalities.vectors import VectorsModality
 from protclip.tasks.benchmarks import open_benchmark
-from protclip.tasks.calibration import Calibrator, fit_calibrator, log_loss, reliability
+from protclip.tasks.calibration import Calibrator, fit_calibrator
 from protclip.tasks.classifier import Classifier, train_classifier
 from protclip.tasks.dataset import DEMONSTRATION, TaskData
-from protclip.tasks.definitions import Recipe, comparison, find_recipe, find_task
-from protclip.tasks.evaluation import definitions, per_class, score_set, spread, validation_score
-from protclip.tasks.heads import copy_head, save_head
-from protclip.tasks.loop import Progress, TaskLoop
+from protclip.tasks.definitions import Recipe, find_recipe, find_task
+from protclip.tasks.evaluation import validation_score
+from protclip.tasks.loop import TaskLoop
 from protclip.tasks.losses import TaskLoss, class_weights
 from protclip.tasks.metrics import fmax
 from protclip.tasks.network import TaskNetwork
 from protclip.tasks.options import FinetuneConfig
-from protclip.tasks.plots import plot_classes, plot_precision_recall, plot_reliability
-from protclip.tasks.report import class_table, head_card
+from protclip.tasks.results import Results, summarise
 from protclip.tasks.steps import EpochSampler, TaskDataset
 from protclip.tasks.towers import Parent, build_towers
-from protclip.training.plots import plot_curves
+from protclip.tasks.trained import Alone, Floats, Indices, Trained, tower_inputs
 from protclip.training.running import Display, Silent, make_fabric
 
 if TYPE_CHECKING:
     from protclip.data.benchmark import Benchmark
 
-Indices = NDArray[np.int64]
-Floats = NDArray[np.float32]
-
 SCALE_ROWS = 512
 """Training proteins whose features set the scale of the classifier's input."""
-
-
-@dataclass
-class Trained:
-    """A trained network and what was decided on validation."""
-
-    network: TaskNetwork
-    parent: Parent
-    features: dict[str, Tensor]
-    progress: Progress
-    calibrator: Calibrator
-    threshold: float | None
-    valid: Floats
-    alone: Alone | None = None
-
-
-@dataclass
-class Alone:
-    """The classifier for sequences alone, as it does on validation."""
-
-    calibrator: Calibrator
-    threshold: float | None
-    valid: Floats
 
 
 class TowerItems(Sequence[Any]):
@@ -159,13 +129,13 @@ class Finetuning:
             folder.mkdir(parents=True, exist_ok=True)
             trained = self._train(fabric, data, recipe, seed, folder, display, resume)
             if self.is_main:
-                results.append(self._finish(data, recipe, trained, seed, folder, fabric.device))
+                results.append(Results(config, data).finish(recipe, trained, seed, folder))
             fabric.barrier()
         if not self.is_main:
             return {}
         if config.seeds == 1:
             return results[0]
-        return self._summary(results)
+        return summarise(self.folder, results)
 
     def _data(self) -> TaskData:
         vectors = VectorFile.open(self.config.vectors) if self.config.vectors else None
@@ -261,7 +231,7 @@ class Finetuning:
         )
         valid = data.splits["valid"]
         truth = data.labels[valid]
-        held = self._inputs(network, data, valid, features)
+        held = tower_inputs(network, data, valid, features)
 
         def validate(current: TaskNetwork) -> tuple[float, float]:
             logits = current.predict(held, device=device, precision=config.precision)
@@ -285,7 +255,17 @@ class Finetuning:
         display.end()
         logits = network.predict(held, device=device, precision=config.precision)
         calibrator, threshold = self._calibrate(logits, truth)
-        trained = Trained(network, parent, features, progress, calibrator, threshold, logits)
+        trained = Trained(
+            network,
+            parent,
+            features,
+            progress,
+            calibrator,
+            threshold,
+            logits,
+            device=device,
+            precision=config.precision,
+        )
         if network.alone is not None and self.is_main:
             trained.alone = self._train_alone(trained, data, weights, seed, device)
         return trained
@@ -307,7 +287,7 @@ class Finetuning:
         network, rows = trained.network, data.splits["train"]
         classifier = cast(Classifier, network.alone)
         seen = network.predict(
-            self._inputs(network, data, rows, trained.features, ["sequence"]),
+            tower_inputs(network, data, rows, trained.features, ["sequence"]),
             device=device,
             precision=self.config.precision,
             features=True,
@@ -319,12 +299,8 @@ class Finetuning:
         train_classifier(classifier, torch.from_numpy(seen), targets, loss, seed=seed)
         classifier.to(device).requires_grad_(False)
         valid = data.splits["valid"]
-        logits = self._predict_alone(trained, data, valid, device)
+        logits = trained.predict(data, valid, alone=True)
         return Alone(*self._calibrate(logits, data.labels[valid]), logits)
-
-    def _predict_alone(self, trained: Trained, data: TaskData, rows: Indices, device: torch.device) -> Floats:
-        inputs = self._inputs(trained.network, data, rows, trained.features, ["sequence"])
-        return trained.network.predict(inputs, device=device, precision=self.config.precision, alone=True)
 
     def _features(self, side: Modality[Any], data: TaskData, fabric: Fabric, display: Display) -> Tensor:
         """Features [rows of the benchmark, d] of a frozen tower; zeros in rows of no split."""
@@ -364,222 +340,9 @@ class Finetuning:
         rows = data.splits["train"]
         if set(features) != set(network.names) and len(rows) > SCALE_ROWS:
             rows = np.sort(np.random.default_rng(seed).choice(rows, SCALE_ROWS, replace=False))
-        inputs = self._inputs(network, data, rows, features)
+        inputs = tower_inputs(network, data, rows, features)
         found = network.predict(inputs, device=device, precision=self.config.precision, features=True)
         network.fit_scale(torch.from_numpy(found))
-
-    def _inputs(
-        self,
-        network: TaskNetwork,
-        data: TaskData,
-        rows: Indices,
-        features: dict[str, Tensor],
-        towers: Sequence[str] | None = None,
-    ) -> dict[str, Any]:
-        """Items of the towers, or their features where these are known."""
-        names = network.names if towers is None else towers
-        known = {name: features[name][torch.from_numpy(rows)] for name in names if name in features}
-        return {**data.items(rows, [name for name in names if name not in known]), **known}
-
-    def _finish(
-        self,
-        data: TaskData,
-        recipe: Recipe,
-        trained: Trained,
-        seed: int,
-        folder: Path,
-        device: torch.device,
-    ) -> dict[str, Any]:
-        """Score the test sets, once, and write everything."""
-        task, network = self.task, trained.network
-        sets: dict[str, tuple[Floats, NDArray[np.bool_]]] = {}
-        for name in data.tests:
-            rows = data.splits[name]
-            inputs = self._inputs(network, data, rows, trained.features)
-            logits = network.predict(inputs, device=device, precision=self.config.precision)
-            sets[name] = logits, data.labels[rows]
-        tests: dict[str, Any] = {name: score_set(task, *pair) for name, pair in sets.items()}
-        headline = task.headline if task.headline in sets else next(iter(sets), "")
-        for cutoff, rows in data.subsets().items():
-            inside = np.isin(data.splits[headline], rows)
-            scores, labels = sets[headline]
-            tests[f"{headline} <{cutoff}%"] = score_set(task, scores[inside], labels[inside])
-        truth = data.labels[data.splits["valid"]]
-        alone: dict[str, Any] = {}
-        if trained.alone is not None:
-            alone = {
-                "valid": score_set(task, trained.alone.valid, truth),
-                "test": {
-                    name: score_set(
-                        task, self._predict_alone(trained, data, data.splits[name], device), labels
-                    )
-                    for name, (_, labels) in sets.items()
-                },
-            }
-        metrics = {
-            **self._facts(data),
-            "seed": seed,
-            "headline": {
-                "set": headline,
-                "metric": task.metric,
-                "value": tests.get(headline, {}).get("value"),
-                "definition": task.definition,
-            },
-            "test": tests,
-            "valid": score_set(task, trained.valid, truth),
-            "sequence_only": alone,
-            "definitions": definitions(task),
-            "calibration": self._calibration(trained, truth, sets.get(headline)),
-            "training": {
-                **{k: v for k, v in dataclasses.asdict(recipe).items() if k != "cdconv"},
-                "structure_encoder": dict(recipe.cdconv),
-                "kept_epoch": trained.progress.best_epoch,
-                "stopped_early": trained.progress.stopped_early,
-                "seconds": round(trained.progress.seconds, 1),
-                "trained_parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
-            },
-            "parent": trained.parent.facts,
-            "towers": {name: side.describe() for name, side in network.sides.items()},
-        }
-        rows_ = per_class(task, data.classes, data.class_names, data.labels[data.splits["train"]], sets)
-        atomic_write(folder / "per_class.tsv", class_table(rows_, data.title))
-        self._draw(data, trained, sets, headline, folder)
-        save_head(
-            folder / "head",
-            network,
-            head={
-                "task": task.name,
-                "kind": task.kind,
-                "benchmark": str(data.benchmark.version),
-                "demonstration": data.demonstration,
-                "threshold_fmax": trained.threshold,
-                "calibration": trained.calibrator.config(),
-                "classes": data.classes,
-                "class_names": data.class_names,
-                "sequence_only": {
-                    "calibration": trained.alone.calibrator.config(),
-                    "threshold_fmax": trained.alone.threshold,
-                    "valid": alone["valid"]["value"],
-                }
-                if trained.alone is not None
-                else {},
-            },
-            facts={
-                "parent": trained.parent.facts,
-                "seed": seed,
-                "mode": self.config.mode,
-                "towers": self.config.towers,
-                "fusion": self.config.fusion,
-                "features": self.config.features,
-                "kept_epoch": trained.progress.best_epoch,
-                "valid": metrics["valid"]["value"],
-                "test": {name: row["value"] for name, row in tests.items()},
-            },
-            card=head_card(metrics),
-        )
-        # Written last: a run with this file is finished.
-        return _write_metrics(folder, metrics)
-
-    def _facts(self, data: TaskData) -> dict[str, Any]:
-        config = self.config
-        return {
-            "task": self.task.name,
-            "benchmark": {
-                "version": str(data.benchmark.version),
-                "demonstration": data.demonstration,
-                "note": DEMONSTRATION if data.demonstration else "",
-                "published_protocol": self.task.protocol,
-                "classes": len(data.classes),
-                "splits": data.counts(),
-                "missing": len(data.benchmark.missing),
-                "left_out": data.notices,
-            },
-            "towers_used": config.towers,
-            "mode": config.mode,
-            "fusion": config.fusion,
-            "features": config.features,
-            "class_weights": "from training labels" if config.class_weights else "none",
-            "propagated": False,
-            "comparison": comparison(
-                self.task, version=str(data.benchmark.version), demonstration=data.demonstration
-            ),
-        }
-
-    def _calibration(
-        self, trained: Trained, truth: NDArray[np.bool_], test: tuple[Floats, NDArray[np.bool_]] | None
-    ) -> dict[str, Any]:
-        kind, plain = self.task.kind, Calibrator("none", self.task.kind)
-        found: dict[str, Any] = {
-            "method": trained.calibrator.method,
-            "fitted_on": "valid",
-            "threshold_fmax": trained.threshold,
-        }
-        for name, pair in (("valid", (trained.valid, truth)), ("test", test)):
-            if pair is not None and len(pair[0]) and pair[1].any():
-                logits, labels = pair
-                found[name] = {
-                    "log_loss_before": log_loss(plain(logits), labels, kind),
-                    "log_loss": log_loss(trained.calibrator(logits), labels, kind),
-                    "ece_before": reliability(plain(logits), labels, kind)["ece"],
-                    "ece": reliability(trained.calibrator(logits), labels, kind)["ece"],
-                }
-        return found
-
-    def _draw(
-        self,
-        data: TaskData,
-        trained: Trained,
-        sets: dict[str, tuple[Floats, NDArray[np.bool_]]],
-        headline: str,
-        folder: Path,
-    ) -> None:
-        plot_curves(folder / "log.csv", folder / "curves.svg")
-        truth = data.labels[data.splits["valid"]]
-        curves = {"valid": (trained.valid, truth)}
-        if headline in sets and len(sets[headline][0]) and sets[headline][1].any():
-            curves[headline] = sets[headline]
-        calibrated = {name: (trained.calibrator(x), y) for name, (x, y) in curves.items()}
-        plot_reliability(calibrated, self.task.kind, data.title, folder / "reliability.svg")
-        if self.task.kind == "multi":
-            plot_precision_recall(calibrated, data.title, folder / "precision_recall.svg")
-        else:
-            plot_classes(*list(curves.values())[-1], data.classes, data.title, folder / "confusion.svg")
-
-    def _summary(self, results: list[dict[str, Any]]) -> dict[str, Any]:
-        """Mean and spread over the seeds; the head with the best validation score becomes the run's."""
-        first = results[0]
-        names = list(first["test"])
-        best = max(range(len(results)), key=lambda i: results[i]["valid"]["value"])
-        shared = ("task", "benchmark", "towers_used", "mode", "fusion", "features", "class_weights")
-        summary = {
-            **{key: first[key] for key in (*shared, "propagated", "comparison", "definitions", "parent")},
-            "seeds": [r["seed"] for r in results],
-            "headline": {
-                **{k: v for k, v in first["headline"].items() if k != "value"},
-                **spread([r["headline"]["value"] for r in results]),
-            },
-            "test": {name: spread([r["test"][name]["value"] for r in results]) for name in names},
-            "valid": spread([r["valid"]["value"] for r in results]),
-            "head_of_seed": results[best]["seed"],
-        }
-        if first["sequence_only"]:
-            summary["sequence_only"] = {
-                "valid": spread([r["sequence_only"]["valid"]["value"] for r in results]),
-                "test": {
-                    name: spread([r["sequence_only"]["test"][name]["value"] for r in results])
-                    for name in first["sequence_only"]["test"]
-                },
-            }
-        copy_head(self.folder / f"seed-{results[best]['seed']}" / "head", self.folder / "head")
-        return _write_metrics(self.folder, summary)
-
-
-def _write_metrics(folder: Path, metrics: dict[str, Any]) -> dict[str, Any]:
-    """Write ``metrics.json``; returns what it holds."""
-    text = json.dumps(metrics, indent=2) + "\n"
-    atomic_write(folder / "metrics.json", text)
-    found: dict[str, Any] = json.loads(text)
-    return found
 
 
 def finetune(

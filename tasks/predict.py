@@ -25,7 +25,8 @@ from protclip.tasks.definitions import Task, find_task
 from protclip.tasks.evaluation import score_set
 from protclip.tasks.heads import find_head, read_head
 from protclip.tasks.network import TaskNetwork
-from protclip.tasks.ontology import Hierarchy, ec_hierarchy, read_go
+from protclip.tasks.ontology import ec_hierarchy, read_go
+from protclip.tasks.selection import Selection
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -400,43 +401,6 @@ class Head:
         }
         device = next(self.network.parameters()).device
         return self.network.predict(parts, device=device, precision=self.precision, alone=alone)
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which classes of a protein are reported.
-
-    Attributes
-    ----------
-    classes, names : list of str
-    top_k : int
-        At most so many per protein.
-    least : float
-        Least probability.
-    hierarchy : Hierarchy or None
-        Applied to the probabilities first.
-    """
-
-    classes: list[str]
-    names: list[str]
-    top_k: int
-    least: float
-    hierarchy: Hierarchy | None
-
-    def rows(
-        self, ids: Sequence[str], probabilities: NDArray[np.float64]
-    ) -> list[tuple[str, int, str, str, float]]:
-        """(id, rank, class, name, score), best first; equal scores in the order of the classes."""
-        if self.hierarchy is not None and len(ids):
-            probabilities = np.asarray(self.hierarchy.propagate(probabilities))
-        found = []
-        for id, row in zip(ids, probabilities, strict=True):
-            order = np.argsort(-row, kind="stable")[: self.top_k]
-            kept = [int(c) for c in order if row[c] >= self.least]
-            found += [
-                (id, rank, self.classes[c], self.names[c], float(row[c])) for rank, c in enumerate(kept, 1)
-            ]
-        return found
 
 
 def load_head(path: str | Path, device: str = "auto", *, precision: str = "auto") -> Head:

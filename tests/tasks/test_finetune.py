@@ -172,11 +172,11 @@ def test_early_stopping(run_task, monkeypatch):
 
 
 def test_the_test_set_is_scored_once(run_task, monkeypatch):
-    from protclip.tasks import finetune
+    from protclip.tasks import results
 
     scored = []
-    real = finetune.score_set
-    monkeypatch.setattr(finetune, "score_set", lambda *a: scored.append(len(a[2])) or real(*a))
+    real = results.score_set
+    monkeypatch.setattr(results, "score_set", lambda *a: scored.append(len(a[2])) or real(*a))
     run_task("fold", towers="sequence", epochs=2)
     assert scored == [8, 4, 4, 16]  # three tests, then validation for the report
 
