@@ -27,6 +27,9 @@ class ProtclipError(Exception):
     --paired: fraction out of range; got 1.5, expected 0 to 1
     """
 
+    exit_code = 2
+    """Exit status of a command that ends with this error."""
+
     def __init__(
         self,
         message: str,

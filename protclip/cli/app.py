@@ -50,7 +50,7 @@ def run() -> None:
     except ProtclipError as error:
         sys.stdout.flush()
         typer.echo(f"error: {error}", err=True)
-        sys.exit(130 if type(error).__name__ == "Interrupted" else 2)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(130)

@@ -27,6 +27,8 @@ from protclip.inference import pick_device
 class Interrupted(ProtclipError):
     """Training was stopped by the user after saving its state."""
 
+    exit_code = 130
+
 
 class Display(Protocol):
     """What a run reports while it works."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from protclip.tasks.network import TaskNetwork
 from protclip.tasks.options import FinetuneConfig
 from protclip.tasks.serial import WIDTH, widen
 from protclip.training.checkpoint import load_state
+from protclip.training.running import Interrupted
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +140,26 @@ def test_a_resumed_run_ends_with_the_same_bytes(run_task, monkeypatch, options, 
     monkeypatch.setattr(TaskLoop, "_step", step)
     _, parts = run_task("ec", folder="parts", epochs=3, resume=True, **options)
     for name in ("log.csv", "head/model.safetensors", "per_class.tsv"):
+        assert (whole / name).read_bytes() == (parts / name).read_bytes(), name
+
+
+def test_an_interrupted_run_saves_its_step_and_goes_on(run_task, monkeypatch):
+    options = {"towers": "sequence", "mode": "probe", "epochs": 3}
+    _, whole = run_task("ec", folder="whole", **options)
+    step = TaskLoop._step
+
+    def interrupt(self, number, batch):
+        if number == 4:  # in the middle of an epoch
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, number, batch)
+
+    monkeypatch.setattr(TaskLoop, "_step", interrupt)
+    with pytest.raises(Interrupted, match=r"stopped after step 5 of 9; everything is saved.*--resume"):
+        run_task("ec", folder="parts", **options)
+    monkeypatch.setattr(TaskLoop, "_step", step)
+    assert load_state(whole.parent / "parts" / "state.pt")["step"] == 5
+    _, parts = run_task("ec", folder="parts", resume=True, **options)
+    for name in ("log.csv", "head/model.safetensors"):
         assert (whole / name).read_bytes() == (parts / name).read_bytes(), name
 
 
