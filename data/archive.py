@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
-from protclip.data.atomic import sync
+from protclip.atomic import sync
 from protclip.data.text import GZIP_MAGIC
 from protclip.errors import DataError, DownloadError
 

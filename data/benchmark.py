@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from protclip.atomic import file_lock
 from protclip.config import cache_dir
-from protclip.data.atomic import file_lock
 from protclip.data.benchmark_file import (
     DEMONSTRATION,
     Benchmark,

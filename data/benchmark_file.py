@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from protclip import __version__
-from protclip.data.atomic import atomic_path
+from protclip.atomic import atomic_path
 from protclip.data.cath import CathLabel
 from protclip.data.h5 import LazyH5
 from protclip.data.published import SINGLE_LABEL, check_task

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from protclip.atomic import atomic_path
 from protclip.config import cache_dir
 from protclip.data.archive import extract_tar
-from protclip.data.atomic import atomic_path
 from protclip.data.benchmark import read_lists
 from protclip.data.chains import split_chain_id
 from protclip.data.download import download, file_digest

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from protclip import __version__
+from protclip.atomic import atomic_path, file_lock
 from protclip.config import cache_dir as default_cache_dir
-from protclip.data.atomic import atomic_path, file_lock
 from protclip.data.cath import CathFolder, find_cath, read_domain_list
 from protclip.data.parse import (
     UNEXPECTED,

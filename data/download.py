@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protclip import __version__
-from protclip.data.atomic import sync
+from protclip.atomic import sync
 from protclip.errors import DownloadError
 
 if TYPE_CHECKING:

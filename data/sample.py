@@ -8,8 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from protclip.atomic import file_lock
 from protclip.config import cache_dir
-from protclip.data.atomic import file_lock
 from protclip.data.benchmark_file import FORMAT_VERSION, write_benchmark
 from protclip.data.cath import CathLabel, read_domain_list
 from protclip.data.parse import reader_version

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from protclip.atomic import atomic_path
 from protclip.config import cache_dir
 from protclip.data.archive import extract_tar
-from protclip.data.atomic import atomic_path
 from protclip.data.cath import read_domain_list
 from protclip.data.download import download, file_digest
 from protclip.errors import ConfigError, DataError

@@ -8,8 +8,8 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
+from protclip.atomic import sync
 from protclip.data.archive import GROWTH
-from protclip.data.atomic import sync
 from protclip.errors import DataError, DownloadError
 
 DEPTH = 2

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protclip.data.atomic import atomic_path
+from protclip.atomic import atomic_path
 from protclip.data.cath import CathLabel
 from protclip.data.layout import (
     CHUNK,

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from protclip.atomic import atomic_path
 from protclip.embedding import AlignedModel, Window
 from protclip.embeddings import Embeddings
 from protclip.errors import ConfigError, DataError
@@ -118,10 +119,9 @@ def _open_parts(parts: Path, made_by: dict[str, Any]) -> list[Path]:
 
 
 def _write_part(path: Path, window: Window) -> None:
-    partial = path.with_suffix(".tmp")
     lengths = [len(window.residues[id]) for id in window.ids] if window.residues else []
     rows = np.concatenate([window.residues[id] for id in window.ids]) if window.residues else np.zeros((0, 0))
-    with partial.open("wb") as stream:
+    with atomic_path(path) as partial, partial.open("wb") as stream:
         np.savez(
             stream,
             ids=np.array([id.encode() for id in window.ids]),
@@ -129,7 +129,6 @@ def _write_part(path: Path, window: Window) -> None:
             lengths=np.array(lengths, np.int64),
             rows=rows.astype(np.float32),
         )
-    partial.replace(path)
 
 
 def _read_part(path: Path) -> Embeddings:
@@ -149,11 +148,9 @@ def _write_failures(path: Path, failed: dict[str, str]) -> None:
 
 def _assemble(paths: list[Path], out: Path, name: str, dim: int) -> int:
     """Join the parts, one in memory at a time."""
-    partial = out.with_name(f".{out.name}.partial")
     writer = _to_parquet if out.suffix == ".parquet" else _to_hdf5
-    total = writer(paths, partial, name, dim)
-    partial.replace(out)
-    return total
+    with atomic_path(out) as partial:
+        return writer(paths, partial, name, dim)
 
 
 def _to_hdf5(paths: list[Path], partial: Path, name: str, dim: int) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protclip.atomic import atomic_path
 from protclip.errors import DataError
 
 if TYPE_CHECKING:
@@ -79,9 +80,7 @@ class Embeddings:
         """Write ``ids``, ``embeddings`` and, where present, ``residues/<id>``."""
         import h5py  # kept out of start-up
 
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.partial")
-        with h5py.File(partial, "w") as f:
+        with atomic_path(path) as partial, h5py.File(partial, "w") as f:
             f.attrs["format"] = "protclip embeddings"
             f.attrs["format_version"] = 1
             f.attrs["modality"] = self.modality
@@ -89,7 +88,6 @@ class Embeddings:
             f.create_dataset("embeddings", data=self.vectors)
             for id, rows in self.residues.items():
                 f.create_dataset(f"residues/{id.replace('/', '_')}", data=rows)
-        partial.replace(target)
 
     def to_parquet(self, path: str | Path) -> None:
         """Write columns ``id`` and ``embedding`` (fixed-size list of float32)."""
@@ -98,10 +96,8 @@ class Embeddings:
 
         flat = pa.array(np.ascontiguousarray(self.vectors).reshape(-1))
         column = pa.FixedSizeListArray.from_arrays(flat, self.vectors.shape[1])
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.partial")
-        pq.write_table(pa.table({"id": pa.array(self.ids), "embedding": column}), partial)
-        partial.replace(target)
+        with atomic_path(path) as partial:
+            pq.write_table(pa.table({"id": pa.array(self.ids), "embedding": column}), partial)
 
     @classmethod
     def from_hdf5(cls, path: str | Path) -> Embeddings:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from protclip.errors import ConfigError, DataError
+from protclip.atomic import atomic_path
+from protclip.errors import ConfigError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -18,17 +18,8 @@ else:  # pragma: no cover
 
 def atomic_write(path: Path, content: str | bytes) -> None:
     """Write ``content`` so that ``path`` is either the old or the whole new file, also after a power cut."""
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    data = content.encode() if isinstance(content, str) else content
-    try:
-        with partial.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise DataError(f"cannot write ({error.strerror})", where=str(path)) from error
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("structure", "options"),
     ("config",),
     ("distributed", "embeddings", "files", "heads", "retrieval"),
-    ("neighbours",),
+    ("neighbours", "atomic"),
     ("errors",),
 )
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}

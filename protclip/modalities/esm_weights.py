@@ -13,8 +13,8 @@ from urllib.parse import urlparse
 
 import torch
 
+from protclip.atomic import file_lock
 from protclip.config import cache_dir
-from protclip.data.atomic import file_lock
 from protclip.data.download import download
 from protclip.errors import ConfigError, DownloadError, ProtclipError, WeightsError
 from protclip.modalities.esm2 import ESM2, SHAPES, ESM2Shape, empty_esm2, esm2_name, random_esm2

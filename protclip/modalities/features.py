@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protclip.data.atomic import atomic_path
+from protclip.atomic import atomic_path
 from protclip.errors import ConfigError, DataError
 from protclip.modalities.base import CUDA_BATCH, Modality, budget_batches
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from protclip.atomic import atomic_path
 from protclip.errors import DataError
 
 STATE_FORMAT = 1
@@ -44,16 +44,8 @@ def load_trainable_state(model: nn.Module, state: dict[str, Tensor], *, where: s
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write ``state`` atomically."""
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        with partial.open("wb") as stream:
-            torch.save({"format_version": STATE_FORMAT, **state}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise DataError(f"cannot write the checkpoint ({error.strerror})", where=str(path)) from error
+    with atomic_path(path) as temporary:
+        torch.save({"format_version": STATE_FORMAT, **state}, temporary)
 
 
 def load_state(path: Path) -> dict[str, Any]:
