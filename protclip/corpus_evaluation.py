@@ -57,8 +57,6 @@ def evaluate_corpus(
     """
     if split not in ("auto", "all"):
         raise ConfigError("unknown split", where="--split", got=repr(split), expected="auto or all")
-    corpus = open_corpus(cath, say=say)
-    rows = np.arange(len(corpus)) if split == "all" else _unseen(model, corpus, say)
     names = model.towers.names
     right_side = model.towers.sides[names[1]]
     by_vectors = isinstance(right_side, VectorsModality)
@@ -71,6 +69,8 @@ def evaluate_corpus(
             got=vectors or "nothing",
             expected="the HDF5 file of the same embedding" if by_vectors else "nothing",
         )
+    corpus = open_corpus(cath, say=say)
+    rows = np.arange(len(corpus)) if split == "all" else _unseen(model, corpus, say)
     right: Any
     if by_vectors:
         file = VectorFile.open(vectors)
