@@ -23,25 +23,24 @@ class DataConfig:
 
     Attributes
     ----------
-    source : str
-        Kind of data source; ``"cath"`` reads a CATH folder.
     cath : str
         CATH folder or corpus file; empty for the corpus that ships with protclip.
     vectors : str
         HDF5 file of precomputed per-protein embeddings for the sequence side; empty for an encoder.
     unpaired_sequences, unpaired_structures : str
         FASTA file and folder of structures without partners; empty for none.
+    min_plddt : float
+        Residues of predicted models below this confidence (0-100) are left out.
     paired : float
         Fraction of the training domains that keep their structure-sequence pairing, by S35 cluster.
     pools : {"shuffled", "disjoint"}
         Whether an unpaired structure's partner is among the unpaired sequences.
     valid_fraction, test_fraction : float
         Share of the domains held out, by superfamily.
-    split_seed : int or None
-        Seed of the split; None takes ``train.seed``'s pairing but the fixed split of seed 0.
+    split_seed : int
+        Seed of the held-out split; ``train.seed`` decides which clusters keep their pairing.
     """
 
-    source: str = "cath"
     cath: str = ""
     vectors: str = ""
     unpaired_sequences: str = ""
