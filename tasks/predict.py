@@ -123,14 +123,12 @@ class Head:
             result = Predicted()
             items: list[Any] = []
             for id, item in chunk:
-                if isinstance(item, ProtclipError):
-                    result.failed[id] = str(item)
-                elif isinstance(item, Exception):
+                if isinstance(item, Exception) and not isinstance(item, ProtclipError):
                     raise item
-                elif id in seen:
-                    result.failed[f"{id} (again)"] = (
-                        "the id stands twice in the input; the first one was taken"
-                    )
+                if id in seen:  # first, so that a bad record does not report its good namesake as failed
+                    result.failed[f"{id} (again)"] = "the id stands twice in the input; only the first counts"
+                elif isinstance(item, ProtclipError):
+                    result.failed[id] = str(item)
                 else:
                     result.ids.append(id)
                     items.append(item)

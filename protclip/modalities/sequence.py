@@ -258,16 +258,17 @@ class SequenceModality(Modality[str]):
         """Sequences from a FASTA path, a mapping by id, Protein objects, strings, or pairs (id, sequence).
 
         Strings in a list are numbered from 0. Blanks, gaps and one closing stop (``*``) are removed, as in
-        FASTA files; an item that holds another character comes as its :class:`DataError`.
+        FASTA files; an item that holds another character, and a record of a FASTA file without id or
+        sequence, comes as its :class:`DataError`. Ids may repeat: a file is read in constant memory.
 
         Raises
         ------
         DataError
-            If the file cannot be read, or ``source`` is of another type.
+            If the file cannot be read or is no FASTA file, or ``source`` is of another type.
         """
         pairs: Iterable[tuple[str, Any]]
         if isinstance(source, (str, Path)):
-            pairs = read_fasta(source)
+            pairs = read_fasta(source, unique=False, on_error="yield")
         elif isinstance(source, Protein):
             pairs = [(source.id, source.sequence)]
         elif isinstance(source, Mapping):
@@ -277,6 +278,9 @@ class SequenceModality(Modality[str]):
         else:
             raise DataError("cannot be read as sequences", got=type(source).__name__, expected=SOURCES)
         for id, value in pairs:
+            if isinstance(value, DataError):
+                yield id, value
+                continue
             sequence = value.sequence if isinstance(value, Protein) else value
             try:
                 yield id, _clean(sequence, id)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protclip.data.fasta import read_fasta
-from protclip.errors import DataError, ProtclipError
+from protclip.errors import ConfigError, DataError, ProtclipError
 
 
 def _read(path: Path, content: bytes | str) -> list[tuple[str, str]]:
@@ -75,6 +75,56 @@ def test_repeated_ids_on_request(tmp_path: Path) -> None:
     assert list(read_fasta(tmp_path / "x", unique=False)) == [("a", "MK"), ("a", "GG")]
 
 
+def test_bad_records_are_yielded_in_their_place(tmp_path: Path) -> None:
+    path = tmp_path / "x.fasta"
+    path.write_text(
+        ">good one\nMK\n>digit\nMK\nV1L\nA2\n>empty\n>gaps\n--*\n"
+        ">stop\nM*\nK\n>\nMKV\n>good again\nAA\n>last\nGG\n"
+    )
+    found = list(read_fasta(path, on_error="yield"))
+    assert [(id, item) for id, item in found if isinstance(item, str)] == [("good", "MK"), ("last", "GG")]
+    told = {id: str(item) for id, item in found if isinstance(item, DataError)}
+    assert [id for id, _ in found] == ["good", "digit", "empty", "gaps", "stop", "line 13", "good", "last"]
+    for id, line, message in (
+        ("digit", 5, "not a residue letter in 'digit'; got '1'"),  # the first mistake of the record
+        ("empty", 7, "record without a sequence"),
+        ("gaps", 8, "record without a sequence"),
+        ("stop", 12, "residues after the stop"),
+        ("line 13", 13, "header without an id"),
+        ("good", 15, "id used twice; got 'good', first in line 1"),
+    ):
+        assert told[id].startswith(f"{path}:{line}: {message}")
+    assert list(read_fasta(path, unique=False, on_error="yield"))[6] == ("good", "AA")
+
+
+def test_a_bad_last_record_is_yielded(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text(">a\nMK\n>b\n")
+    (a, b) = read_fasta(tmp_path / "x", on_error="yield")
+    assert a == ("a", "MK")
+    assert isinstance(b[1], DataError)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no FASTA record"),
+        (b"MKV\n>a\nMK\n", "x:1: not a FASTA file"),
+        (b"HEADER    OXYGEN TRANSPORT\n", "x:1: not a FASTA file"),
+        (b">a\nMK\n>b\nM\0K\n", "x:4: this is not a text file"),
+        (gzip.compress(b">a\nMKVLLA\n", mtime=0)[:-9], "damaged or cut off"),
+    ],
+)
+def test_no_fasta_file_is_an_error_all_the_same(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        list(read_fasta(tmp_path / "x", on_error="yield"))
+
+
+def test_unknown_choice(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="on_error"):
+        next(read_fasta(tmp_path / "x", on_error="skip"))  # type: ignore[call-overload]
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         next(read_fasta(tmp_path / "none"))
@@ -97,3 +147,25 @@ def test_anything_is_records_or_an_error(tmp_path_factory: pytest.TempPathFactor
         assert id
         assert sequence.isalpha()
         assert sequence == sequence.upper()
+
+
+@given(st.binary(max_size=300) | st.text("> ACDxyz*-.\n\r1", max_size=200).map(str.encode))
+@settings(max_examples=150)
+def test_yielding_loses_nothing_that_raising_reads(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.fasta"
+    path.write_bytes(content)
+    strict: list[tuple[str, object]] = []
+    first, whole, fatal = "", [], ""
+    try:
+        strict += read_fasta(path)
+    except DataError as error:
+        first = str(error)
+    try:
+        whole += read_fasta(path, on_error="yield")
+    except DataError as error:
+        fatal = str(error)
+    assert whole[: len(strict)] == strict
+    rest = [str(item) for _, item in whole[len(strict) :]]
+    assert first == (rest[0] if rest else fatal)

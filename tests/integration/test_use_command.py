@@ -84,6 +84,24 @@ def test_python_failures_are_listed_not_dropped(
         )
 
 
+def test_bad_records_of_a_fasta_file_are_listed(
+    model: protclip.AlignedModel, run_folder: Path, tmp_path: Path, cli: Cli
+) -> None:
+    path = tmp_path / "mixed.fasta"
+    path.write_text(">a\nMKTAY\n>b\nMK1\n>none\n>a\nM!\n>b\nGG\n>c\nGAVL\n")
+    result = cli("embed", run_folder, "-i", path, "-o", tmp_path / "out.h5", "--device", "cpu")
+    assert "2 embedded; 4 failed" in " ".join(result.output.split())
+    assert Embeddings.from_hdf5(tmp_path / "out.h5").ids == ["a", "c"]
+    failed = dict(row.split("\t") for row in (tmp_path / "out.failed.tsv").read_text().splitlines()[1:])
+    # The good record "a" is not called bad for its namesake's sake, nor is a second "b" taken for the first.
+    assert sorted(failed) == ["a (again)", "b", "b (again)", "none"]
+    assert failed["b"].startswith(f"{path}:4: not a residue letter")
+    assert failed["none"].startswith(f"{path}:5: record without a sequence")
+    path.write_text("Dear all,\n>a\nMKTAY\n")
+    with pytest.raises(DataError, match="not a FASTA file"):
+        model.embed_sequences(path)
+
+
 def test_embeddings_go_to_every_file_format(
     model: protclip.AlignedModel, fasta: Path, tmp_path: Path
 ) -> None:

@@ -291,11 +291,28 @@ def test_bad_items_are_passed_on_as_errors() -> None:
     assert "got NoneType" in str(errors[1])
 
 
+def test_a_bad_record_does_not_end_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.fasta"
+    path.write_text(">a\nMKT\n>bad\nMK1\n>empty\n>a\nGG\n>c\nMJ\n")
+    items = list(small().read(path))
+    assert [(id, item) for id, item in items if isinstance(item, str)] == [
+        ("a", "MKT"),
+        ("a", "GG"),  # repeated ids are the stream's to refuse
+        ("c", "MJ"),
+    ]
+    bad, empty = items[1:3]
+    assert str(bad[1]).startswith(f"{path}:4: not a residue letter in 'bad'; got '1'")
+    assert str(empty[1]).startswith(f"{path}:5: record without a sequence; got 'empty'")
+
+
 def test_other_sources_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read as sequences; got int"):
         list(small().read(3))
     with pytest.raises(DataError, match=r"missing\.fasta"):
         list(small().read(tmp_path / "missing.fasta"))
+    (tmp_path / "prose.fasta").write_text("Dear all,\n>a\nMK\n")
+    with pytest.raises(DataError, match=r"prose\.fasta:1: not a FASTA file"):
+        list(small().read(tmp_path / "prose.fasta"))
 
 
 def test_digest_follows_the_tokens() -> None:
