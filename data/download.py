@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -75,13 +76,16 @@ def download(
     Raises
     ------
     DownloadError
-        If no address gives the file, it fails its checksum, or the disk is too full.
+        If no address gives the file, it fails its checksum, the disk is too full, or ``PROTCLIP_OFFLINE`` is
+        set.
     """
     addresses = [urls] if isinstance(urls, str) else list(urls)
     dest = Path(dest)
     expected = {"sha256": sha256, "md5": md5}
     if dest.is_file() and _mismatch(dest, expected, size) is None:
         return dest
+    if os.environ.get("PROTCLIP_OFFLINE"):
+        raise DownloadError("downloads are switched off by PROTCLIP_OFFLINE", where=str(dest), hint=by_hand)
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -390,3 +390,9 @@ def test_options_are_checked(tmp_path: Path) -> None:
         fetch_cath(tmp_path, release="4.3")
     with pytest.raises(ConfigError, match="--set: unknown set"):
         fetch_cath(tmp_path, subset="S35")  # type: ignore[arg-type]
+
+
+def test_downloads_can_be_switched_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROTCLIP_OFFLINE", "1")
+    with pytest.raises(DownloadError, match="switched off by PROTCLIP_OFFLINE"):
+        download("http://127.0.0.1:9/file", tmp_path / "file")

@@ -9,6 +9,7 @@ import pytest
 from nbclient import NotebookClient
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["embed_proteins.ipynb"])
 def test_notebook_runs(name: str, repository: Path, tmp_path: Path) -> None:
     notebook = nbformat.read(repository / "notebooks" / name, as_version=4)

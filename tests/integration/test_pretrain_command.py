@@ -125,7 +125,7 @@ def test_config_repeats_the_run_byte_by_byte(run_folder: Path, tmp_path: Path, c
         ["--tune", "frozen"],
         ["--loss", "sdd_divergence=mse", "--loss", "mmd_weights=learned"],
         ["--valid-fraction", "0", "--test-fraction", "0"],
-        ["--precision", "bf16", "--workers", "1"],
+        pytest.param(["--precision", "bf16", "--workers", "1"], marks=pytest.mark.slow),
     ],
     ids=" ".join,
 )
@@ -211,6 +211,7 @@ def test_a_resumed_run_keeps_its_options(run_folder: Path, cli: Cli) -> None:
         cli("pretrain", "--out", run_folder, "--resume", "--batch-size", 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
 def test_killed_and_resumed_equals_uninterrupted(
     kill: signal.Signals, tmp_path: Path, cath_dir: Path, quick: list[str], command: list[str], cli: Cli

@@ -165,6 +165,7 @@ def test_embed_refusals(run_folder: Path, fasta: Path, tmp_path: Path, cli: Cli)
         cli("embed", run_folder, "-i", fasta, "-o", tmp_path / "out.h5", "--modality", "smell")
 
 
+@pytest.mark.slow
 def test_embed_survives_kill_9(run_folder: Path, tmp_path: Path, command: list[str], cli: Cli) -> None:
     rng = np.random.default_rng(0)
     letters = np.array(list("ACDEFGHIKLMNPQRSTVWY"))
