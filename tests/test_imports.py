@@ -16,12 +16,12 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("tasks",),
-    ("training", "embed_files", "corpus_evaluation", "describe"),
+    ("training", "align_files", "embed_files", "corpus_evaluation", "describe"),
     ("embedding", "evaluation"),
     ("inference",),
     ("model",),
     ("modalities",),
-    ("data", "losses"),
+    ("alignment", "data", "losses"),
     ("structure", "options"),
     ("config",),
     ("distributed", "embeddings", "files", "heads", "retrieval"),
@@ -34,6 +34,7 @@ FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 KNOWS_ONLY = {
     "structure": {"errors"},
     "losses": {"config", "distributed", "errors"},
+    "alignment": {"errors"},
     "retrieval": {"neighbours", "errors"},
     "neighbours": {"errors"},
     "distributed": {"errors"},

@@ -8,7 +8,7 @@ import sys
 import typer
 
 import protclip
-from protclip.cli import data, embed, evaluate, finetune, info, predict, pretrain
+from protclip.cli import align_vectors, data, embed, evaluate, finetune, info, predict, pretrain
 from protclip.errors import ProtclipError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("finetune")(finetune.finetune)
 app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
 app.command("evaluate")(evaluate.evaluate)
+app.command("align-vectors")(align_vectors.align_vectors)
 app.command("info")(info.info)
 app.add_typer(data.app, name="data")
 

@@ -79,10 +79,61 @@ def fit_cca(x: Matrix, y: Matrix, *, dim: int, ridge: float = 3.0) -> LinearMaps
     mean_x, mean_y = x.mean(0), y.mean(0)
     half_x, half_y = _whitener(x - mean_x, ridge), _whitener(y - mean_y, ridge)
     cross = ((x - mean_x) @ half_x.T).T @ ((y - mean_y) @ half_y.T) / n
+    return maps_from_cross(cross, mean_x, half_x, mean_y, half_y, dim=min(dim, n - 1))
+
+
+def maps_from_cross(
+    cross: Matrix, mean_x: Matrix, half_x: Matrix, mean_y: Matrix, half_y: Matrix, *, dim: int
+) -> LinearMaps:
+    """Maps from the cross-covariance of whitened rows.
+
+    Parameters
+    ----------
+    cross : float64 array [r_left, r_right]
+        Mean of ``half_x (x - mean_x) (y - mean_y)' half_y'`` over the (weighted) pairs.
+    mean_x, mean_y : float64 arrays [d_left], [d_right]
+    half_x, half_y : float64 arrays [r_left, d_left], [r_right, d_right]
+        Whitening rows, as of :func:`whitener`.
+    dim : int
+        Shared dimensions wanted.
+    """
     u, rho, vt = np.linalg.svd(cross, full_matrices=False)
-    k = min(dim, n - 1, len(rho))
+    k = min(dim, len(rho))
     weight = np.sqrt(np.clip(rho[:k], 0.0, None))[:, None]
     return LinearMaps(mean_x, weight * (u.T[:k] @ half_x), mean_y, weight * (vt[:k] @ half_y), rho[:k])
+
+
+def whitener(rows: Matrix, weights: Matrix, ridge: float) -> tuple[Matrix, Matrix]:
+    """Weighted mean [d] and whitening rows [r, d] of feature rows.
+
+    Under the weights, ``half @ (x - mean)`` is uncorrelated, with variances lambda / (lambda + ridge).
+
+    Parameters
+    ----------
+    rows : float64 array [n, d]
+    weights : float64 array [n]
+        Not negative, sum 1.
+    ridge : float
+        Multiple of the covariance's mean eigenvalue.
+
+    Examples
+    --------
+    >>> x = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 6.0], [2.0, 6.0]])
+    >>> mean, half = whitener(x, np.full(4, 0.25), ridge=0.0)
+    >>> mean.tolist(), np.cov((x - mean) @ half.T, rowvar=False, bias=True).round(12).tolist()
+    ([1.0, 3.0], [[1.0, 0.0], [0.0, 1.0]])
+    """
+    mean = weights @ rows
+    scaled = (rows - mean) * np.sqrt(weights)[:, None]
+    n, d = rows.shape
+    if n <= d:
+        return mean, _whitener(scaled * np.sqrt(n), ridge)
+    # The covariance is much smaller than the rows, and its decomposition costs nothing in their number.
+    eigenvalues, vectors = np.linalg.eigh(scaled.T @ scaled)
+    eigenvalues, vectors = eigenvalues[::-1], vectors[:, ::-1]
+    keep = eigenvalues > 1e-12 * max(eigenvalues[0], 1e-300)
+    floor = ridge * eigenvalues.sum() / d
+    return mean, np.asarray(vectors.T[keep] / np.sqrt(eigenvalues[keep] + floor)[:, None])
 
 
 def _whitener(centred: Matrix, ridge: float) -> Matrix:

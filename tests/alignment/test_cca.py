@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.cross_decomposition import CCA
 
+from protclip.alignment.cca import fit_cca
 from protclip.errors import ConfigError
-from protclip.training.cca import fit_cca
 
 
 @pytest.fixture

@@ -1,0 +1,167 @@
+"""OT-EM: a transport plan between the unpaired items and a CCA fit to its soft pairs, in turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from protclip.alignment.cca import LinearMaps, Matrix, fit_cca, maps_from_cross, whitener
+from protclip.alignment.sinkhorn import PlanMoments, sinkhorn
+
+
+@dataclass(frozen=True)
+class RefineOptions:
+    """Settings of :func:`refine`; they are explained in :class:`protclip.alignment.TransportAlignment`."""
+
+    dim: int = 64
+    ridge: float = 3.0
+    epsilon: float = 0.1
+    weight: float = 1.0
+    rounds: int = 8
+    unbalanced: float | None = None
+    tol: float = 1e-4
+    max_iter: int = 1000
+    block: int | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Result of :func:`refine`.
+
+    Attributes
+    ----------
+    maps : LinearMaps
+    history : list of dict
+        One entry per round: ``round``, ``iterations``, ``error`` and ``converged`` of the plan, its ``mass``
+        and mean ``confidence``, the sum of the ``correlations``, and the relative ``change`` of the
+        cross-moment.
+    confidence_left, confidence_right : float64 arrays [n], [m]
+        Of the unpaired rows, from the last plan.
+    """
+
+    maps: LinearMaps
+    history: list[dict[str, float]]
+    confidence_left: Matrix
+    confidence_right: Matrix
+
+
+def refine(pairs: tuple[Matrix, Matrix], free: tuple[Matrix, Matrix], options: RefineOptions) -> Refined:
+    """Start from CCA of the pairs and alternate plan and fit.
+
+    Parameters
+    ----------
+    pairs : pair of float64 arrays [p, d_left], [p, d_right]
+        Matched rows, at least two.
+    free : pair of float64 arrays [n, d_left], [m, d_right]
+        Unpaired rows, at least one on each side.
+    options : RefineOptions
+
+    Notes
+    -----
+    The fit sees the pairs, of total mass 1, and the plan's soft pairs, of total mass ``weight`` (less where
+    the plan is unbalanced and leaves mass out). Only the plan's cross-moment and marginals enter it. A
+    balanced plan has fixed marginals, so the features are whitened once.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> z = rng.normal(size=(60, 2))
+    >>> found = refine((z[:9], z[:9]), (z[9:], z[9:]), RefineOptions(dim=2, rounds=2))
+    >>> len(found.history), found.maps.left_weight.shape
+    (2, (2, 2))
+    """
+    x, y = (np.concatenate([known, rest]) for known, rest in zip(pairs, free, strict=True))
+    p = len(pairs[0])
+    maps = fit_cca(*pairs, dim=options.dim, ridge=options.ridge)
+    marginals = np.full(len(free[0]), 1 / len(free[0])), np.full(len(free[1]), 1 / len(free[1]))
+    sides = _Side(x, p, options), _Side(y, p, options)
+    for side, marginal in zip(sides, marginals, strict=True):
+        side.whiten(marginal)
+    history: list[dict[str, float]] = []
+    potentials, before, moments = None, None, None
+    for number in range(1, options.rounds + 1):
+        plan = sinkhorn(
+            _unit(maps.left(free[0]), options),
+            _unit(maps.right(free[1]), options),
+            epsilon=options.epsilon,
+            unbalanced=options.unbalanced,
+            start=potentials,
+            tol=options.tol,
+            max_iter=options.max_iter,
+            block=options.block,
+        )
+        potentials = plan.f, plan.g
+        moments = plan.moments(sides[0].features, sides[1].features)
+        if options.unbalanced is not None:
+            sides[0].whiten(_numpy(moments.row_mass))
+            sides[1].whiten(_numpy(moments.column_mass))
+        mixed = _cross(sides, moments, options.weight)
+        maps = maps_from_cross(
+            mixed, sides[0].mean, sides[0].half, sides[1].mean, sides[1].half, dim=options.dim
+        )
+        raw = _numpy(moments.cross)
+        change = np.inf if before is None else _norm(raw - before) / max(_norm(raw), 1e-300)
+        before = raw
+        history.append(
+            {
+                "round": number,
+                "iterations": plan.iterations,
+                "error": plan.error,
+                "converged": plan.converged,
+                "mass": float(moments.row_mass.sum()),
+                "confidence": float(moments.row_confidence.mean()),
+                "correlations": float(maps.correlations.sum()),
+                "change": change,
+            }
+        )
+    assert moments is not None  # rounds is at least 1
+    return Refined(maps, history, _numpy(moments.row_confidence), _numpy(moments.column_confidence))
+
+
+class _Side:
+    """Rows of one side, the pairs first, and their whitening under the present marginal of the plan."""
+
+    def __init__(self, rows: Matrix, pairs: int, options: RefineOptions) -> None:
+        self.rows, self.pairs, self.options = rows, pairs, options
+        # Centred once for the sake of float32 sums; the exact mean is taken off in _cross.
+        self.centre = rows.mean(0)
+        self.features = torch.from_numpy(rows[pairs:] - self.centre).to(options.device, options.dtype)
+        self.mean, self.half = np.empty(0), np.empty((0, 0))
+
+    def whiten(self, marginal: Matrix) -> None:
+        weights = np.concatenate([np.full(self.pairs, 1 / self.pairs), self.options.weight * marginal])
+        self.mean, self.half = whitener(self.rows, weights / weights.sum(), self.options.ridge)
+        self.marginal = marginal
+
+
+def _cross(sides: tuple[_Side, _Side], moments: PlanMoments, weight: float) -> Matrix:
+    """Whitened cross-covariance of pairs and soft pairs about the mean of both."""
+    known = [(side.rows[: side.pairs] - side.mean) @ side.half.T for side in sides]
+    cross = known[0].T @ known[1] / len(known[0])
+    shift = [side.centre - side.mean for side in sides]
+    row, column = _numpy(moments.row_mass), _numpy(moments.column_mass)
+    first = row @ (sides[0].rows[sides[0].pairs :] - sides[0].centre)
+    second = column @ (sides[1].rows[sides[1].pairs :] - sides[1].centre)
+    soft = _numpy(moments.cross) + np.outer(first, shift[1]) + np.outer(shift[0], second)
+    soft += row.sum() * np.outer(shift[0], shift[1])
+    cross = cross + weight * sides[0].half @ soft @ sides[1].half.T
+    return np.asarray(cross / (1 + weight * row.sum()))
+
+
+def _norm(matrix: Matrix) -> float:
+    return float(np.linalg.norm(matrix))
+
+
+def _unit(rows: Matrix, options: RefineOptions) -> torch.Tensor:
+    tensor = torch.from_numpy(rows).to(options.device, options.dtype)
+    return torch.nn.functional.normalize(tensor, dim=1, eps=1e-8)
+
+
+def _numpy(tensor: torch.Tensor) -> NDArray[np.float64]:
+    array: NDArray[np.float64] = tensor.double().cpu().numpy()
+    return array

@@ -1,0 +1,292 @@
+"""Entropic optimal transport between two sets of unit vectors, in log space and in blocks.
+
+Only the two potentials are kept.  Rows of the plan are computed when they are asked for, so 20,000 by 20,000
+items need a few blocks of 134 MB (float32) and not the 1.6 GB of each n x m matrix.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from protclip.errors import ConfigError, DataError
+
+BLOCK_ELEMENTS = 2**25
+"""Entries of the plan held at once where no block size is given."""
+
+SAFE_EXPONENT = 40.0
+"""Largest exponent that the cached kernel and its scalings may reach; float32 overflows at 88."""
+
+
+@dataclass(frozen=True)
+class PlanMoments:
+    """What one pass over a plan P [n, m] gathers.
+
+    Attributes
+    ----------
+    cross : float64 tensor [d_left, d_right]
+        ``x' P y``.
+    row_mass, column_mass : float tensors [n], [m]
+        Marginals of the plan.
+    row_confidence, column_confidence : float tensors [n], [m]
+        1 - H / log(number of candidates), with H the entropy of the normalised row or column: 1 where all
+        mass goes to one item, 0 where it is spread evenly.
+    """
+
+    cross: Tensor
+    row_mass: Tensor
+    column_mass: Tensor
+    row_confidence: Tensor
+    column_confidence: Tensor
+
+
+@dataclass(frozen=True)
+class TransportPlan:
+    """``P_ij = a_i b_j exp((f_i + g_j - c_ij) / epsilon)`` with ``c_ij = 1 - left_i . right_j``.
+
+    Attributes
+    ----------
+    left, right : float tensors [n, d], [m, d]
+        Unit rows.
+    f, g : float tensors [n], [m]
+        Potentials, in units of the cost.
+    a, b : float tensors [n], [m]
+        Wanted marginals, each of sum 1.
+    epsilon : float
+    block : int
+        Rows computed at once.
+    iterations : int
+    error : float
+        Summed absolute deviation of the row marginal (where unbalanced, from the fixed point), last measured.
+    converged : bool
+        Whether ``error`` fell below the tolerance.
+    """
+
+    left: Tensor
+    right: Tensor
+    f: Tensor
+    g: Tensor
+    a: Tensor
+    b: Tensor
+    epsilon: float
+    block: int
+    iterations: int
+    error: float
+    converged: bool
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Rows ``start`` to ``stop`` of the plan, [stop - start, m]."""
+        kernel = _kernel(self.left[start:stop], self.right, self.epsilon)
+        kernel += (self.f[start:stop] / self.epsilon + self.a[start:stop].log())[:, None]
+        kernel += self.g / self.epsilon + self.b.log()
+        return kernel.exp_()
+
+    def dense(self) -> Tensor:
+        """The whole plan [n, m]; for small sets."""
+        return self.rows(0, len(self.left))
+
+    def moments(self, x: Tensor, y: Tensor) -> PlanMoments:
+        """Cross-moment of features x [n, d_left], y [m, d_right]; marginals; confidences: block by block."""
+        n, m = len(self.left), len(self.right)
+        cross = torch.zeros(x.shape[1], y.shape[1], dtype=torch.float64, device=x.device)
+        row_mass, row_sum = torch.empty_like(self.f), torch.empty_like(self.f)
+        column_mass, column_sum = torch.zeros_like(self.g), torch.zeros_like(self.g)
+        for s in _slices(n, self.block):
+            plan = self.rows(s.start, s.stop)
+            cross += (x[s].T @ (plan @ y)).double()
+            row_mass[s] = plan.sum(1)
+            column_mass += plan.sum(0)
+            plan = torch.special.entr(plan)
+            row_sum[s] = plan.sum(1)
+            column_sum += plan.sum(0)
+        return PlanMoments(
+            cross,
+            row_mass,
+            column_mass,
+            _confidence(row_mass, row_sum, m),
+            _confidence(column_mass, column_sum, n),
+        )
+
+
+def sinkhorn(
+    left: Tensor,
+    right: Tensor,
+    *,
+    epsilon: float = 0.1,
+    a: Tensor | None = None,
+    b: Tensor | None = None,
+    unbalanced: float | None = None,
+    start: tuple[Tensor, Tensor] | None = None,
+    tol: float = 1e-4,
+    max_iter: int = 1000,
+    block: int | None = None,
+) -> TransportPlan:
+    """Entropic transport plan between two sets of unit vectors at cosine distance.
+
+    Minimises ``<P, C> + epsilon KL(P | a b')`` over plans with marginals a and b, or, where ``unbalanced`` is
+    given, over all plans with ``unbalanced (KL(P 1 | a) + KL(P' 1 | b))`` added.
+
+    Parameters
+    ----------
+    left, right : float tensors [n, d], [m, d]
+        Unit rows, on one device and of one dtype (float32 or float64).
+    epsilon : float
+        Strength of the entropy, in units of the cosine distance.
+    a, b : float tensors [n], [m], optional
+        Positive masses, scaled to sum 1; uniform by default.
+    unbalanced : float, optional
+        Price of mass that is left out or added, in units of the cosine distance: items that are far from
+        everything by this measure lose mass. None keeps both marginals.
+    start : pair of float tensors [n], [m], optional
+        Potentials to begin with, such as those of a similar problem.
+    tol : float
+        Stop when the summed absolute deviation of the row marginal (sum 1) is below this.
+    max_iter : int
+        Stop in any case; see ``converged`` of the result.
+    block : int, optional
+        Rows of the plan held at once. By default as many as keep a block at 2**25 entries. Where one block
+        holds all rows, the kernel is computed once and kept.
+
+    Raises
+    ------
+    ConfigError
+        If an option is out of range.
+    DataError
+        If shapes do not fit, a set is empty, or a value is not finite.
+
+    Examples
+    --------
+    >>> x = torch.eye(3)
+    >>> plan = sinkhorn(x, x[[1, 2, 0]], epsilon=0.05)
+    >>> plan.dense().argmax(1).tolist(), plan.converged
+    ([2, 0, 1], True)
+    """
+    _check(left, right, epsilon, unbalanced, tol, max_iter, block)
+    n, m = len(left), len(right)
+    block = min(n, block or max(1, BLOCK_ELEMENTS // m))
+    a, b = _masses(a, left), _masses(b, right)
+    if start is None:
+        f, g = torch.zeros_like(a), torch.zeros_like(b)
+    else:
+        f, g = (potential.to(a).clone() for potential in start)
+    damping = 1.0 if unbalanced is None else unbalanced / (unbalanced + epsilon)
+    done, error, converged = 0, float("inf"), False
+    if block >= n and 2 / epsilon <= SAFE_EXPONENT:
+        f, g, done, error, converged = _scale(left, right, f, g, a, b, epsilon, damping, tol, max_iter)
+    while not converged and done < max_iter:
+        f, g, error = _step(left, right, f, g, a, b, epsilon, damping, block)
+        done += 1
+        # The first step measures the start, whose columns need not fit.
+        converged = error <= tol and done > 1
+    return TransportPlan(left, right, f, g, a, b, epsilon, block, done, error, converged)
+
+
+def _step(
+    left: Tensor,
+    right: Tensor,
+    f: Tensor,
+    g: Tensor,
+    a: Tensor,
+    b: Tensor,
+    epsilon: float,
+    damping: float,
+    block: int,
+) -> tuple[Tensor, Tensor, float]:
+    """One update of both potentials in a single pass over the blocks; error of the row marginal before it."""
+    new, columns = torch.empty_like(f), torch.full_like(g, -torch.inf)
+    from_right, log_a = g / epsilon + b.log(), a.log()
+    for s in _slices(len(left), block):
+        kernel = _kernel(left[s], right, epsilon)
+        new[s] = -damping * epsilon * torch.logsumexp(kernel + from_right, 1)
+        kernel += (new[s] / epsilon + log_a[s])[:, None]
+        columns = torch.logaddexp(columns, torch.logsumexp(kernel, 0))
+    return new, -damping * epsilon * columns, _deviation(f, new, a, epsilon)
+
+
+def _scale(
+    left: Tensor,
+    right: Tensor,
+    f: Tensor,
+    g: Tensor,
+    a: Tensor,
+    b: Tensor,
+    epsilon: float,
+    damping: float,
+    tol: float,
+    max_iter: int,
+) -> tuple[Tensor, Tensor, int, float, bool]:
+    """The same updates as products of one kept kernel with vectors, while no exponent grows unsafe."""
+    kernel = _kernel(left, right, epsilon).exp_()
+    done, error = 0, float("inf")
+    limit = SAFE_EXPONENT * epsilon
+    while done < max_iter and g.abs().max() <= limit:
+        new_f = -damping * epsilon * (kernel @ (b * (g / epsilon).exp())).log()
+        new_g = -damping * epsilon * (kernel.T @ (a * (new_f / epsilon).exp())).log()
+        if not (new_f.abs().max() <= limit and new_g.abs().max() <= limit):
+            break  # the caller goes on in log space from the last safe potentials
+        error = _deviation(f, new_f, a, epsilon)
+        f, g = new_f, new_g
+        done += 1
+        if error <= tol and done > 1:
+            return f, g, done, error, True
+    return f, g, done, error, False
+
+
+def _deviation(old: Tensor, new: Tensor, a: Tensor, epsilon: float) -> float:
+    # With the old f the row sums are a exp((old - new) / epsilon), so measuring them costs nothing.
+    return float((a * torch.expm1((old - new) / epsilon).abs()).sum())
+
+
+def _kernel(left: Tensor, right: Tensor, epsilon: float) -> Tensor:
+    return (left @ right.T).sub_(1.0).div_(epsilon)
+
+
+def _slices(n: int, block: int) -> Iterator[slice]:
+    return (slice(start, min(n, start + block)) for start in range(0, n, block))
+
+
+def _confidence(mass: Tensor, entropy_sum: Tensor, candidates: int) -> Tensor:
+    """From sums of p and of -p log p: H(p / mass) = sum(-p log p) / mass + log(mass)."""
+    if candidates < 2:
+        return torch.ones_like(mass)
+    safe = mass.clamp(min=torch.finfo(mass.dtype).tiny)
+    entropy = entropy_sum / safe + safe.log()
+    return (1 - entropy / math.log(candidates)).clamp(0.0, 1.0)
+
+
+def _masses(masses: Tensor | None, rows: Tensor) -> Tensor:
+    if masses is None:
+        return rows.new_full((len(rows),), 1.0 / len(rows))
+    if masses.shape != (len(rows),) or not bool(torch.isfinite(masses).all()) or bool((masses <= 0).any()):
+        raise DataError(
+            "masses do not fit", got=f"{list(masses.shape)}", expected=f"{len(rows)} positive numbers"
+        )
+    return masses.to(rows) / masses.sum().to(rows)
+
+
+def _check(
+    left: Tensor,
+    right: Tensor,
+    epsilon: float,
+    unbalanced: float | None,
+    tol: float,
+    max_iter: int,
+    block: int | None,
+) -> None:
+    positive = {"epsilon": epsilon, "unbalanced": unbalanced, "tol": tol}
+    for name, value in {**positive, "max_iter": max_iter, "block": block}.items():
+        if value is not None and not 0 < value < float("inf"):
+            raise ConfigError("out of range", where=name, got=str(value), expected="above 0")
+    flat = left.ndim == right.ndim == 2
+    if not flat or left.shape[1] != right.shape[1] or not len(left) or not len(right):
+        raise DataError(
+            "no plan between these sets",
+            got=f"{list(left.shape)} and {list(right.shape)}",
+            expected="[n, d] and [m, d]",
+        )
+    if not (bool(torch.isfinite(left).all()) and bool(torch.isfinite(right).all())):
+        raise DataError("vectors are not finite", got="NaN or infinity")

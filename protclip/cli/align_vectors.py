@@ -1,0 +1,58 @@
+"""``protclip align-vectors``: one space for two files of ready embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def align_vectors(
+    left: Path = typer.Argument(..., help="HDF5 embeddings of one side."),
+    right: Path = typer.Argument(..., help="HDF5 embeddings of the other side."),
+    pairs: Path = typer.Option(..., help="Two columns of ids (left, right), tab between; header optional."),
+    out: Path = typer.Option(..., "-o", "--out", help="Model folder to write."),
+    method: str = typer.Option("transport", help="transport: pairs and unpaired rows; cca: pairs alone."),
+    dim: int = typer.Option(64, help="Shared dimensions, at most."),
+    ridge: float = typer.Option(3.0, help="Regularisation, in mean eigenvalues of the covariance."),
+    epsilon: float = typer.Option(0.1, help="Entropy of the transport plan, in units of the cosine."),
+    weight: float = typer.Option(1.0, help="Mass of all soft pairs against that of all given pairs."),
+    rounds: int = typer.Option(8, help="Plans and fits in turn."),
+    unbalanced: float = typer.Option(
+        None,
+        help="Price of leaving an item unmatched, for pools that only partly overlap [default: none may be].",
+    ),
+    select: bool = typer.Option(False, "--select", help="Choose ridge, dim and weight on held-out pairs."),
+    standardise: bool = typer.Option(True, help="Scale each feature to unit variance first."),
+    left_name: str = typer.Option("left", help="Name of the left side in the model."),
+    right_name: str = typer.Option("right", help="Name of the right side in the model."),
+    seed: int = typer.Option(0, help="Seed of the cross-validation folds; nothing else is random."),
+    device: str = typer.Option(
+        "cpu", help="Where the transport plan is computed: auto, cpu, cuda or cuda:N."
+    ),
+) -> None:
+    """Align two sets of embeddings from a handful of pairs; the maps become a model folder."""
+    from protclip.align_files import align_files
+    from protclip.alignment import TransportAlignment
+    from protclip.cli.display import TerminalDisplay
+    from protclip.inference import pick_device
+
+    alignment = TransportAlignment(
+        dim=dim,
+        ridge=ridge,
+        epsilon=epsilon,
+        weight=weight,
+        rounds=rounds,
+        unbalanced=unbalanced,
+        standardise=standardise,
+        method=method,
+        select=select,
+        seed=seed,
+        device=str(pick_device(device)),
+    )
+    display = TerminalDisplay()
+    report = align_files(
+        left, right, pairs, out, alignment, left_name=left_name, right_name=right_name, say=display.say
+    )
+    for line in report.lines():
+        typer.echo(line)
