@@ -92,19 +92,25 @@ class TransportPlan:
     def moments(self, x: Tensor, y: Tensor) -> PlanMoments:
         """Cross-moment of features x [n, d_left], y [m, d_right]; marginals; confidences: block by block."""
         n, m = len(self.left), len(self.right)
-        cross = torch.zeros(x.shape[1], y.shape[1], dtype=torch.float64, device=x.device)
+        # The plan meets the narrower side first, which is most of the work.
+        narrow_left = x.shape[1] < y.shape[1]
+        carried = x.new_zeros(x.shape[1], m) if narrow_left else y.new_zeros(n, y.shape[1])
         row_mass, row_sum = torch.empty_like(self.f), torch.empty_like(self.f)
         column_mass, column_sum = torch.zeros_like(self.g), torch.zeros_like(self.g)
         for s in _slices(n, self.block):
             plan = self.rows(s.start, s.stop)
-            cross += (x[s].T @ (plan @ y)).double()
+            if narrow_left:
+                carried += x[s].T @ plan
+            else:
+                carried[s] = plan @ y
             row_mass[s] = plan.sum(1)
             column_mass += plan.sum(0)
             plan = torch.special.entr(plan)
             row_sum[s] = plan.sum(1)
             column_sum += plan.sum(0)
+        cross = carried @ y if narrow_left else x.T @ carried
         return PlanMoments(
-            cross,
+            cross.double(),
             row_mass,
             column_mass,
             _confidence(row_mass, row_sum, m),
@@ -175,8 +181,8 @@ def sinkhorn(
         f, g = (potential.to(a).clone() for potential in start)
     damping = 1.0 if unbalanced is None else unbalanced / (unbalanced + epsilon)
     done, error, converged = 0, float("inf"), False
-    if block >= n and 2 / epsilon <= SAFE_EXPONENT:
-        f, g, done, error, converged = _scale(left, right, f, g, a, b, epsilon, damping, tol, max_iter)
+    if 2 / epsilon <= SAFE_EXPONENT:
+        f, g, done, error, converged = _scale(left, right, f, g, a, b, epsilon, damping, block, tol, max_iter)
     while not converged and done < max_iter:
         f, g, error = _step(left, right, f, g, a, b, epsilon, damping, block)
         done += 1
@@ -216,16 +222,22 @@ def _scale(
     b: Tensor,
     epsilon: float,
     damping: float,
+    block: int,
     tol: float,
     max_iter: int,
 ) -> tuple[Tensor, Tensor, int, float, bool]:
-    """The same updates as products of one kept kernel with vectors, while no exponent grows unsafe."""
-    kernel = _kernel(left, right, epsilon).exp_()
-    done, error = 0, float("inf")
+    """The same updates as products of the kernel with vectors, while no exponent grows unsafe."""
+    n, done, error = len(left), 0, float("inf")
+    kept = _kernel(left, right, epsilon).exp_() if block >= n else None
     limit = SAFE_EXPONENT * epsilon
     while done < max_iter and g.abs().max() <= limit:
-        new_f = -damping * epsilon * (kernel @ (b * (g / epsilon).exp())).log()
-        new_g = -damping * epsilon * (kernel.T @ (a * (new_f / epsilon).exp())).log()
+        from_right = b * (g / epsilon).exp()
+        new_f, columns = torch.empty_like(f), torch.zeros_like(g)
+        for s in _slices(n, block):
+            kernel = _kernel(left[s], right, epsilon).exp_() if kept is None else kept
+            new_f[s] = -damping * epsilon * (kernel @ from_right).log()
+            columns += kernel.T @ (a[s] * (new_f[s] / epsilon).exp())
+        new_g = -damping * epsilon * columns.log()
         if not (new_f.abs().max() <= limit and new_g.abs().max() <= limit):
             break  # the caller goes on in log space from the last safe potentials
         error = _deviation(f, new_f, a, epsilon)
