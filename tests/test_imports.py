@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the roof down. A part may import what stands on lower floors, never its neighbours on the same floor.
 FLOORS: tuple[tuple[str, ...], ...] = (
+    ("__main__",),
     ("cli",),
     ("tasks",),
     ("training", "align_files", "embed_files", "corpus_evaluation", "describe"),

@@ -17,7 +17,7 @@ QUICK = [
 ]
 """Options of a run of seconds."""
 
-COMMAND = [sys.executable, "-c", "from protclip.cli import main; main()"]
+COMMAND = [sys.executable, "-m", "protclip"]
 """The installed command, independent of PATH."""
 
 Cli = Callable[..., Result]
