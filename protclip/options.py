@@ -122,7 +122,7 @@ class TrainConfig:
     """
 
     objective: Objective = "setclip"
-    epochs: int = 30
+    epochs: int = 20
     steps: int | None = None
     batch_size: int = 64
     pairs_per_batch: int | None = None

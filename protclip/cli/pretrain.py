@@ -95,7 +95,7 @@ def pretrain(
     ),
     no_mmd: bool = typer.Option(False, "--no-mmd", help="Without the kernel distance.", rich_help_panel=LOSS),
     epochs: int = typer.Option(
-        None, help="Passes over the training items [default: 30].", rich_help_panel=TRAIN
+        None, help="Passes over the training items [default: 20].", rich_help_panel=TRAIN
     ),
     steps: int = typer.Option(None, help="Optimiser steps, instead of epochs.", rich_help_panel=TRAIN),
     batch_size: int = typer.Option(
