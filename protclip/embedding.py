@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from protclip.embeddings import Embeddings
 from protclip.errors import ConfigError, DataError, ProtclipError
-from protclip.inference import autocast, embed_items, pick_device
+from protclip.inference import autocast, embed_items, pick_device, readable_windows
 from protclip.modalities.base import budget_batches
 from protclip.model import TwoTower, file_fingerprint, find_model
 
@@ -152,23 +151,9 @@ class AlignedModel:
             Ids for which it is True are passed over (done before).
         """
         side = self._side(name)
-        seen: set[str] = set()
-        stream = iter(side.read(source))
-        while chunk := list(itertools.islice(stream, window)):
-            result = Window()
-            items: list[Any] = []
-            for id, item in chunk:
-                if isinstance(item, Exception) and not isinstance(item, ProtclipError):
-                    raise item
-                if id in seen:  # first, so that a bad record does not report its good namesake as failed
-                    result.failed[f"{id} (again)"] = "the id stands twice in the input; only the first counts"
-                elif isinstance(item, ProtclipError):
-                    result.failed[id] = str(item)
-                elif not skip(id):
-                    result.ids.append(id)
-                    items.append(item)
-                seen.add(id)
-            self._compute(name, items, result, per_residue)
+        for readable in readable_windows(side.read(source), window, skip=skip):
+            result = Window(ids=readable.ids, failed=readable.failed)
+            self._compute(name, readable.items, result, per_residue)
             yield result
 
     def side_of(self, path: Path) -> str:

@@ -2,19 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from protclip.errors import ConfigError
+from protclip.errors import ConfigError, ProtclipError
 from protclip.modalities.base import CUDA_BATCH, Modality, budget_batches
 from protclip.model import TwoTower
 
 Done = Callable[[int], None]
+
+
+class Readable(NamedTuple):
+    """One window of a stream, sorted into what can be used and what cannot.
+
+    Attributes
+    ----------
+    ids, items : list
+        Readable items in input order.
+    failed : dict
+        Id -> reason, for items that could not be read and for repeated ids.
+    seen : int
+        Items of the window, passed-over ones included.
+    """
+
+    ids: list[str]
+    items: list[Any]
+    failed: dict[str, str]
+    seen: int
+
+
+def readable_windows(
+    source: Iterable[tuple[str, Any]], size: int, *, skip: Callable[[str], bool] = lambda id: False
+) -> Iterator[Readable]:
+    """Windows of ``size`` entries of a stream of (id, item or its error); ids must be unique.
+
+    Parameters
+    ----------
+    skip : callable
+        Ids for which it is True are passed over (done before).
+
+    Examples
+    --------
+    >>> next(readable_windows([("a", 1), ("b", ProtclipError("bad")), ("a", 2)], 8)).failed
+    {'b': 'bad', 'a (again)': 'the id stands twice in the input; only the first counts'}
+    """
+    seen: set[str] = set()
+    stream = iter(source)
+    while chunk := list(itertools.islice(stream, size)):
+        window = Readable([], [], {}, len(chunk))
+        for id, item in chunk:
+            if isinstance(item, Exception) and not isinstance(item, ProtclipError):
+                raise item
+            if id in seen:  # first, so that a bad record does not report its good namesake as failed
+                window.failed[f"{id} (again)"] = "the id stands twice in the input; only the first counts"
+            elif isinstance(item, ProtclipError):
+                window.failed[id] = str(item)
+            elif not skip(id):
+                window.ids.append(id)
+                window.items.append(item)
+            seen.add(id)
+        yield window
 
 
 def pick_device(wish: str) -> torch.device:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protclip.errors import ConfigError, DataError, ProtclipError, StructureError
-from protclip.inference import Done, pick_device
+from protclip.inference import Done, pick_device, readable_windows
 from protclip.modalities.base import Modality
 from protclip.modalities.structure import StructureModality
 from protclip.modalities.vectors import VectorsModality
@@ -116,25 +115,11 @@ class Head:
         ProtclipError
             If the source is of a kind that the towers cannot see.
         """
-        seen: set[str] = set()
         alone = self.sequences_alone(source)
-        stream = iter(self._read(source, alone))
-        while chunk := list(itertools.islice(stream, WINDOW)):
-            result = Predicted()
-            items: list[Any] = []
-            for id, item in chunk:
-                if isinstance(item, Exception) and not isinstance(item, ProtclipError):
-                    raise item
-                if id in seen:  # first, so that a bad record does not report its good namesake as failed
-                    result.failed[f"{id} (again)"] = "the id stands twice in the input; only the first counts"
-                elif isinstance(item, ProtclipError):
-                    result.failed[id] = str(item)
-                else:
-                    result.ids.append(id)
-                    items.append(item)
-                seen.add(id)
-            self._compute(items, result, alone)
-            done(len(chunk))
+        for readable in readable_windows(self._read(source, alone), WINDOW):
+            result = Predicted(ids=readable.ids, failed=readable.failed)
+            self._compute(readable.items, result, alone)
+            done(readable.seen)
             yield result
 
     def predict_proba(self, source: Any) -> NDArray[np.float64]:
