@@ -206,6 +206,8 @@ class TrainConfig:
         Whether the trained heads are replaced by linear maps that are fitted in closed form.
     checkpoint_seconds : float
         Longest time between two checkpoints, beside the one after each epoch.
+    plots : bool
+        Whether the run folder gets pictures; that of the embedding takes seconds.
     """
 
     objective: Objective = option("setclip", OBJECTIVES, panel=LOSS)
@@ -243,6 +245,7 @@ class TrainConfig:
     )
     workers: int = option(0, "Processes that prepare batches", panel=RUN)
     checkpoint_seconds: float = option(60.0, "Longest time between two checkpoints", panel=RUN)
+    plots: bool = option(True, "Draw curves.svg and embedding.svg", panel=RUN)
 
     def __post_init__(self) -> None:
         check_range("--epochs", self.epochs, 0, 10**6)
@@ -378,8 +381,8 @@ def named_config(path: Path) -> Path:
     return shipped if not path.exists() and path.name == str(path) and shipped.exists() else path
 
 
-MACHINE_OPTIONS = frozenset({"device", "devices", "num_nodes", "workers", "checkpoint_seconds"})
-"""Options that say where a run computes, not what; they may change when it is resumed."""
+MACHINE_OPTIONS = frozenset({"device", "devices", "num_nodes", "workers", "checkpoint_seconds", "plots"})
+"""Options that say where a run computes and what it draws; they may change when it is resumed."""
 
 
 def merge(base: PretrainConfig, given: Mapping[str, Any]) -> PretrainConfig:

@@ -36,16 +36,27 @@ class CorpusStructures(Sequence[Any]):
 
 
 class VectorItems(Sequence[Any]):
-    """Precomputed vectors by id, read when asked for."""
+    """Precomputed vectors by id, all read when the first is asked for.
+
+    They are kept: whoever trains on vectors holds the features of all items anyway, and a file whose chunks
+    are compressed takes a hundred times longer row by row.
+    """
 
     def __init__(self, vectors: VectorFile, ids: Sequence[str]) -> None:
         self.vectors, self.ids = vectors, list(ids)
+        self._rows: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: Any) -> Any:
-        return self.vectors[[self.ids[index]]][0]
+        if self._rows is None:
+            self._rows = self.vectors[self.ids]
+        return self._rows[index]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker reads the file itself: cheaper than sending the rows.
+        return {**self.__dict__, "_rows": None}
 
 
 def open_corpus(cath: str, *, min_plddt: float = 0.0, say: Say = lambda text: None) -> Corpus:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ class ProteinSource:
             min_plddt=options.min_plddt,
         )
         vectors = VectorFile.open(options.vectors) if options.vectors else None
-        rows, notices = _usable(corpus, vectors, options.vectors)
+        rows, notices = _usable(corpus, vectors, options.vectors, np.arange(len(corpus)))
         resolved: dict[str, Any] = {}
         remarks: list[str] = []
         right: Modality[Any]
@@ -81,8 +81,7 @@ class ProteinSource:
             notices += [f"{count} sequences are {text}" for text, count in long.items()]
 
         ids = [corpus.ids[i] for i in rows]
-        codes = [str(corpus.codes[i]) for i in rows]
-        clusters = [str(corpus.clusters[i]) for i in rows]
+        codes, clusters = corpus.codes[rows].tolist(), corpus.clusters[rows].tolist()
         sequences = corpus.sequences(rows)
         sizes = corpus.lengths[rows].astype(np.int64)
         structures: Sequence[Any] = CorpusStructures(corpus, rows)
@@ -167,48 +166,52 @@ class ProteinSource:
             )
         corpus = open_corpus(self.options.cath, say=say)
         rows = np.arange(len(corpus)) if split == "all" else _unseen(facts, corpus, say)
-        right: Sequence[Any]
-        if by_vectors:
-            file = VectorFile.open(vectors)
-            known = set(file.ids)
-            kept = np.array([i for i in rows if corpus.ids[i] in known], np.int64)
-            if len(kept) < len(rows):
-                say(f"{len(rows) - len(kept)} of {len(rows)} domains have no vector and are left out")
-            rows = kept
-            right = VectorItems(file, [corpus.ids[i] for i in rows])
-        else:
-            right = corpus.sequences(rows)
+        file = VectorFile.open(vectors) if by_vectors else None
+        rows, notices = _usable(corpus, file, vectors, rows)
+        for notice in notices:
+            say(notice)
+        ids = [corpus.ids[i] for i in rows]
         gallery = _gallery(
             np.arange(len(rows)),
-            [corpus.ids[i] for i in rows],
-            [str(corpus.codes[i]) for i in rows],
-            [str(corpus.clusters[i]) for i in rows],
+            ids,
+            corpus.codes[rows].tolist(),
+            corpus.clusters[rows].tolist(),
             corpus.lengths[rows].astype(np.int64),
         )
+        right: Sequence[Any] = corpus.sequences(rows) if file is None else VectorItems(file, ids)
         return HeldOut(gallery, CorpusStructures(corpus, rows), right)
 
 
-def _usable(corpus: Corpus, vectors: VectorFile | None, path: str) -> tuple[Indices, list[str]]:
-    """Rows of the corpus that both sides can take, with a sentence for each reason to leave others out."""
-    rows = np.arange(len(corpus))
-    notices: list[str] = []
+def _usable(
+    corpus: Corpus, vectors: VectorFile | None, path: str, wanted: Indices
+) -> tuple[Indices, list[str]]:
+    """Those of the ``wanted`` rows that both sides can take, and why others are left out, in sentences."""
+    rows, notices = wanted, []
     if vectors is not None:
         known = set(vectors.ids)
-        rows = np.array([i for i in rows if corpus.ids[i] in known], np.int64)
-        if len(rows) == 0:
+        rows = np.array([i for i in wanted if corpus.ids[i] in known], np.int64)
+        if len(rows) == 0 and len(wanted):
             raise DataError(
                 "no vector belongs to a domain of the corpus",
                 where=f"--vectors {path}",
                 got=f"ids such as {vectors.ids[0]!r}",
                 expected=f"ids such as {corpus.ids[0]!r}",
             )
-        if missing := len(corpus) - len(rows):
-            notices.append(f"{missing} of {len(corpus)} domains have no vector in {path} and are left out")
-    traceable = np.array([bool(corpus[int(i)].has_ca.any()) for i in rows], bool)
+        if missing := len(wanted) - len(rows):
+            notices.append(f"{missing} of {len(wanted)} domains have no vector in {path} and are left out")
+    traceable = np.array(
+        [protein.has_ca.any() for part in _parts(rows) for protein in corpus.proteins(part)], bool
+    )
     if not traceable.all():
         notices.append(f"{int((~traceable).sum())} domains without any C-alpha are left out")
         rows = rows[traceable]
     return rows, notices
+
+
+def _parts(rows: Indices, most: int = 1024) -> Iterator[Indices]:
+    """Rows in pieces of bounded size."""
+    for start in range(0, len(rows), most):
+        yield rows[start : start + most]
 
 
 def _split(corpus: Corpus, rows: Indices, data: DataConfig) -> Splits:

@@ -347,14 +347,15 @@ class Pretraining:
         if len(data.test) >= 2:
             evaluation = evaluate(model)
             atomic_write(self.folder / "ranks.csv", ranks_table(data.test, evaluation, model.names))
-            plot_embedding(
-                evaluation.left,
-                evaluation.right,
-                data.test.labels or [""] * len(data.test),
-                self.folder / "embedding.svg",
-                left_name=model.names[0],
-                right_name=model.names[1],
-            )
+            if train.plots:
+                plot_embedding(
+                    evaluation.left,
+                    evaluation.right,
+                    data.test.labels or [""] * len(data.test),
+                    self.folder / "embedding.svg",
+                    left_name=model.names[0],
+                    right_name=model.names[1],
+                )
         metrics: dict[str, Any] = dict(evaluation.metrics) if evaluation else {}
         metrics["objective"] = train.objective
         metrics["gallery_from"] = self.config.source.title()
@@ -364,7 +365,7 @@ class Pretraining:
             metrics["before_refit"] = before.metrics if before else None
         if progress is not None:
             metrics["training"] = {"steps": progress.step, "kept_step": progress.best_step, **progress.last}
-            if progress.step:
+            if progress.step and train.plots:
                 plot_curves(self.folder / "log.csv", self.folder / "curves.svg")
         atomic_write(self.folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
         facts = {
