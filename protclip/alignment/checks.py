@@ -20,9 +20,9 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 def check_options(options: Mapping[str, Any]) -> None:
     """Raise :class:`ConfigError` for a setting of :class:`TransportAlignment` that is out of range."""
-    for name in ("dim", "rounds", "max_iter", "folds"):
+    for name in ("dim", "rounds", "max_iter", "max_items", "folds"):
         value = options[name]
-        least = 2 if name == "folds" else 1
+        least = 2 if name in ("folds", "max_items") else 1
         if not isinstance(value, (int, np.integer)) or value < least:
             raise ConfigError("out of range", where=name, got=repr(value), expected=f"{least} or more")
     components = options["components"]

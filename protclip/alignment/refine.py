@@ -29,6 +29,8 @@ class RefineOptions:
     plan: str = "cosine"
     tol: float = 1e-4
     max_iter: int = 1000
+    max_items: int = 20_000
+    seed: int = 0
     block: int | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
@@ -46,7 +48,7 @@ class Refined:
         and mean ``confidence``, the sum of the ``correlations``, and the relative ``change`` of the
         cross-moment.
     confidence_left, confidence_right : float64 arrays [n], [m]
-        Of the unpaired rows, from the last plan.
+        Of the unpaired rows, from the last plan; NaN for rows outside its sample.
     """
 
     maps: LinearMaps
@@ -90,6 +92,9 @@ def refine(
     the plan is unbalanced and leaves mass out). Only the plan's cross-moment and marginals enter it. A
     balanced plan has fixed marginals, so the features are whitened once.
 
+    Of pools larger than ``max_items`` each round's plan sees another random sample: its cross-moment is an
+    unbiased estimate over the sample, and the whitening is that of the whole pools.
+
     Examples
     --------
     >>> rng = np.random.default_rng(0)
@@ -109,9 +114,14 @@ def refine(
         side.whiten(marginal)
     history: list[dict[str, float]] = []
     potentials, before, moments = None, None, None
+    rng = np.random.default_rng(options.seed)
+    sampled = any(len(rows) > options.max_items for rows in free)
     for number in range(1, options.rounds + 1):
+        chosen = [_sample(len(rows), options.max_items, rng) for rows in free]
+        parts = free[0][chosen[0]], free[1][chosen[1]]
+        beside = None if prior is None else (prior[0][chosen[0]], prior[1][chosen[1]])
         plan = sinkhorn(
-            *_plan_rows(maps, free, options, prior),
+            *_plan_rows(maps, parts, options, beside),
             epsilon=options.epsilon,
             unbalanced=options.unbalanced,
             start=potentials,
@@ -119,12 +129,12 @@ def refine(
             max_iter=options.max_iter,
             block=options.block,
         )
-        potentials = plan.f, plan.g
-        moments = plan.moments(sides[0].features, sides[1].features)
+        potentials = None if sampled else (plan.f, plan.g)
+        moments = plan.moments(sides[0].features[chosen[0]], sides[1].features[chosen[1]])
         if options.unbalanced is not None:
-            sides[0].whiten(_numpy(moments.row_mass))
-            sides[1].whiten(_numpy(moments.column_mass))
-        mixed = _cross(sides, moments, options.weight)
+            for side, index, mass in zip(sides, chosen, (moments.row_mass, moments.column_mass), strict=True):
+                side.whiten(_spread_out(_numpy(mass), index, len(side.features)))
+        mixed = _cross(sides, chosen, moments, options.weight)
         maps = maps_from_cross(
             mixed,
             sides[0].mean,
@@ -150,7 +160,25 @@ def refine(
             }
         )
     assert moments is not None  # rounds is at least 1
-    return Refined(maps, history, _numpy(moments.row_confidence), _numpy(moments.column_confidence))
+    confidence = [
+        _spread_out(_numpy(values), index, len(rows), np.nan)
+        for values, index, rows in zip(
+            (moments.row_confidence, moments.column_confidence), chosen, free, strict=True
+        )
+    ]
+    return Refined(maps, history, *confidence)
+
+
+def _sample(size: int, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """All rows, or ``most`` of them."""
+    return np.arange(size) if size <= most else np.sort(rng.choice(size, most, replace=False))
+
+
+def _spread_out(values: Matrix, index: NDArray[np.int64], size: int, empty: float = 0.0) -> Matrix:
+    """``values`` [k] at the places ``index`` of ``size``, ``empty`` elsewhere."""
+    found = np.full(size, empty)
+    found[index] = values
+    return found
 
 
 class _Side:
@@ -170,15 +198,19 @@ class _Side:
         self.marginal = marginal
 
 
-def _cross(sides: tuple[_Side, _Side], moments: PlanMoments, weight: float) -> Matrix:
+def _cross(
+    sides: tuple[_Side, _Side], chosen: list[NDArray[np.int64]], moments: PlanMoments, weight: float
+) -> Matrix:
     """Whitened cross-covariance of pairs and soft pairs about the mean of both."""
     known = [(side.rows[: side.pairs] - side.mean) @ side.half.T for side in sides]
     certain = min(1, len(known[0]))  # mass of all pairs together
     cross = known[0].T @ known[1] / max(1, len(known[0]))
     shift = [side.centre - side.mean for side in sides]
     row, column = _numpy(moments.row_mass), _numpy(moments.column_mass)
-    first = row @ (sides[0].rows[sides[0].pairs :] - sides[0].centre)
-    second = column @ (sides[1].rows[sides[1].pairs :] - sides[1].centre)
+    first, second = (
+        mass @ (side.rows[side.pairs + index] - side.centre)
+        for mass, side, index in zip((row, column), sides, chosen, strict=True)
+    )
     soft = _numpy(moments.cross) + np.outer(first, shift[1]) + np.outer(shift[0], second)
     soft += row.sum() * np.outer(shift[0], shift[1])
     cross = cross + weight * sides[0].half @ soft @ sides[1].half.T

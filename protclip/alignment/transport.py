@@ -65,9 +65,11 @@ class TransportAlignment(BaseEstimator):  # type: ignore[misc]
     folds : int
         Folds of that cross-validation.
     seed : int
-        Of the folds; nothing else is random.
+        Of the folds and of the samples of large pools; nothing else is random.
     tol, max_iter, block
         Of :func:`protclip.alignment.sinkhorn.sinkhorn`.
+    max_items : int
+        Rows of each pool in one plan; of larger pools each round's plan sees another sample.
     device : str
         Torch device of the plan.
     dtype : {"float32", "float64"}
@@ -81,7 +83,7 @@ class TransportAlignment(BaseEstimator):  # type: ignore[misc]
         Standardisation of both sides.
     confidence_left_, confidence_right_ : float64 arrays [n], [m]
         1 for rows of the given pairs; for the others 1 - H / log(candidates), with H the entropy of the row
-        of the last plan; NaN where there was no plan.
+        of the last plan; NaN where there was no plan, and for rows outside its sample.
     history_ : list of dict
         One entry per round; see :class:`protclip.alignment.refine.Refined`.
     best_params_, cv_results_ : dict, list of dict
@@ -119,6 +121,7 @@ class TransportAlignment(BaseEstimator):  # type: ignore[misc]
         seed: int = 0,
         tol: float = 1e-4,
         max_iter: int = 1000,
+        max_items: int = 20_000,
         block: int | None = None,
         device: str = "cpu",
         dtype: str = "float32",
@@ -141,6 +144,7 @@ class TransportAlignment(BaseEstimator):  # type: ignore[misc]
         self.seed = seed
         self.tol = tol
         self.max_iter = max_iter
+        self.max_items = max_items
         self.block = block
         self.device = device
         self.dtype = dtype
@@ -224,7 +228,7 @@ class TransportAlignment(BaseEstimator):  # type: ignore[misc]
         options = RefineOptions(
             **{k: chosen[k] for k in ("dim", "ridge", "weight", "rounds", "unbalanced", "power", "plan")},
             epsilon=EPSILON[self.plan] if self.epsilon is None else self.epsilon,
-            **{k: chosen[k] for k in ("tol", "max_iter", "block")},
+            **{k: chosen[k] for k in ("tol", "max_iter", "max_items", "seed", "block")},
             device=torch.device(self.device),
             dtype=DTYPES[self.dtype],
         )

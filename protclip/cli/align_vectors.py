@@ -43,7 +43,10 @@ def align_vectors(
     standardise: bool = typer.Option(True, help="Scale each feature to unit variance first."),
     left_name: str = typer.Option("left", help="Name of the left side in the model."),
     right_name: str = typer.Option("right", help="Name of the right side in the model."),
-    seed: int = typer.Option(0, help="Seed of the cross-validation folds; nothing else is random."),
+    max_items: int = typer.Option(
+        20_000, help="Items of each pool in one plan; each round samples larger pools anew."
+    ),
+    seed: int = typer.Option(0, help="Seed of the folds and of samples of large pools."),
     device: str = typer.Option(
         "cpu", help="Where the transport plan is computed: auto, cpu, cuda or cuda:N."
     ),
@@ -70,6 +73,7 @@ def align_vectors(
         "weight": weight,
         "rounds": rounds,
         "unbalanced": unbalanced,
+        "max_items": max_items,
         "select": select,
         "seed": seed,
         "device": str(pick_device(device)),

@@ -14,7 +14,7 @@ from torch import Tensor
 from protclip.alignment import TransportAlignment
 from protclip.alignment.cca import LinearMaps
 from protclip.alignment.prepare import Preparation
-from protclip.alignment.selection import LEAST_PAIRS
+from protclip.alignment.selection import LEAST_PAIRS, SELECTION_ROUNDS
 from protclip.errors import ConfigError
 from protclip.evaluation import validation_scores
 from protclip.modalities.pairs import AlignmentData
@@ -131,20 +131,23 @@ def _by_validation(
 ) -> tuple[TransportAlignment, str]:
     """The setting of the grid with the best mean reciprocal rank of validation partners."""
     grid: Mapping[str, tuple[Any, ...]] = GRIDS[base.method]
-    best, best_score = None, -np.inf
+    best: dict[str, Any] | None = None
+    best_score = -np.inf
     dims = {"dim": sorted({min(dim, model.dim) for dim in grid["dim"]})} if "dim" in grid else {}
     choices = {**grid, **dims}
     for values in itertools.product(*choices.values()):
         setting = dict(zip(choices, values, strict=True))
-        trial = TransportAlignment(**{**base.get_params(), **setting}).fit(*fit)
+        few = {"rounds": min(base.rounds, SELECTION_ROUNDS)}
+        trial = TransportAlignment(**{**base.get_params(), **setting, **few}).fit(*fit)
         left = trial.transform_left(ready[0][data.valid.left])
         right = trial.transform_right(ready[1][data.valid.right])
         score = validation_scores(left, right, data.valid, model.names)["score"]
         if score > best_score:
-            best, best_score = trial, score
+            best, best_score = setting, score
     if best is None:
         raise ConfigError("no map was found: the features are constant or not finite")
-    return best, f"{len(data.valid)} validation items"
+    chosen = TransportAlignment(**{**base.get_params(), **best}).fit(*fit)
+    return chosen, f"{len(data.valid)} validation items"
 
 
 @torch.no_grad()

@@ -41,9 +41,9 @@ def median_rank(model: TransportAlignment, x: np.ndarray, y: np.ndarray) -> floa
     return float(np.median(scores.ranks))
 
 
-@pytest.mark.parametrize("pools", ["shuffled", "disjoint"])
-def test_unpaired_rows_help_where_pairs_are_few(pools: str) -> None:
-    """On rows that no fit saw; without partners in the other pool as well."""
+@pytest.mark.parametrize(("pools", "most"), [("shuffled", 1000), ("disjoint", 1000), ("shuffled", 300)])
+def test_unpaired_rows_help_where_pairs_are_few(pools: str, most: int) -> None:
+    """On rows that no fit saw; without partners in the other pool as well, and from samples of the pools."""
     x, y = toy()
     if pools == "shuffled":
         left, right = x[:400], np.concatenate([y[:8], y[8:400][::-1]])
@@ -51,7 +51,8 @@ def test_unpaired_rows_help_where_pairs_are_few(pools: str) -> None:
         left, right = x[:204], np.concatenate([y[:8], y[204:400]])
     # Cubes have tails far from the likelihood plan's Gaussian; all factors are equally strong: power 1/2.
     cca = TransportAlignment(dim=6, method="cca", power=0.5).fit(left, right, identity(8))
-    transport = TransportAlignment(dim=6, plan="cosine", power=0.5).fit(left, right, identity(8))
+    transport = TransportAlignment(dim=6, plan="cosine", power=0.5, max_items=most)
+    transport.fit(left, right, identity(8))
     ranks = median_rank(cca, x[400:], y[400:]), median_rank(transport, x[400:], y[400:])
     assert ranks[1] < 0.7 * ranks[0], ranks
 
@@ -147,6 +148,28 @@ def test_block_sizes_do_not_change_the_result() -> None:
         parts.transform_left(x) @ parts.transform_right(y).T,
         atol=1e-5,
     )
+
+
+def test_large_pools_are_sampled_anew_for_each_plan() -> None:
+    x, y = toy(300)
+    model = TransportAlignment(dim=6, rounds=3, max_items=100, seed=1).fit(x, y, identity(10))
+    for confidence in (model.confidence_left_, model.confidence_right_):
+        known = np.isfinite(confidence[10:])
+        assert known.sum() == 100
+    # Other items in each round: the cross-moment keeps moving where that of whole pools settles.
+    whole = TransportAlignment(dim=6, rounds=3).fit(x, y, identity(10))
+    assert model.history_[-1]["change"] > whole.history_[-1]["change"]
+    again = clone(model).fit(x, y, identity(10))
+    np.testing.assert_array_equal(model.transform_left(x), again.transform_left(x))
+    other = clone(model).set_params(seed=2).fit(x, y, identity(10))
+    assert np.abs(other.transform_left(x) - model.transform_left(x)).max() > 1e-3
+
+
+def test_a_sample_of_all_items_changes_nothing() -> None:
+    x, y = toy(80)
+    one = TransportAlignment(dim=5, rounds=2, max_items=70).fit(x, y, identity(10))
+    two = TransportAlignment(dim=5, rounds=2).fit(x, y, identity(10))
+    np.testing.assert_array_equal(one.transform_left(x), two.transform_left(x))
 
 
 def test_same_input_same_result_and_pickles() -> None:
