@@ -7,6 +7,7 @@ in which it treats its domains. Its tables report single runs; every arm here ha
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from protclip.errors import ConfigError
@@ -14,6 +15,9 @@ from protclip.experiments.definitions import RETRIEVAL, Arm, Experiment
 
 FRACTIONS = (0.02, 0.1, 0.5)
 """Paired fractions of the comparisons between methods."""
+
+POOLS = (("shuffled", ""), ("disjoint", ", disjoint"))
+"""Kinds of pools, and what is added to the name of a method for each."""
 
 CEILING = Arm("clip-all", {"objective": "clip-all"})
 
@@ -26,17 +30,20 @@ def _at(arms: Iterable[Arm], name: str, values: Iterable[float | str]) -> tuple[
     """Each arm with an option at each value, which becomes its condition."""
     methods = tuple(arms)
     return tuple(
-        Arm(arm.method, {**arm.options, name: value}, {**arm.condition, name: value})
+        replace(arm, options={**arm.options, name: value}, condition={**arm.condition, name: value})
         for value in values
         for arm in methods
     )
 
 
+def _refit(parent: str, method: str, name: str, **options: Any) -> Arm:
+    """New heads for the towers of another arm, whose ``options`` are repeated."""
+    return Arm(name, {**options, "refit": method}, towers_of=parent)
+
+
 def _both_pools(*objectives: str, **options: Any) -> tuple[Arm, ...]:
     return tuple(
-        _arm(name, name + suffix, pools=pools, **options)
-        for name in objectives
-        for pools, suffix in (("shuffled", ""), ("disjoint", ", disjoint"))
+        _arm(name, name + suffix, pools=pools, **options) for name in objectives for pools, suffix in POOLS
     )
 
 
@@ -200,26 +207,43 @@ OBJECTIVES = Experiment(
 ALIGNMENT = Experiment(
     "alignment",
     "Refitting the projections of a trained model",
-    "The last linear maps as trained, refitted by CCA on the pairs, and by transport between the unpaired "
-    "pools; the same on untrained towers as the control.",
+    "The last maps as trained on the pairs, refitted by CCA on the pairs, and by transport between the "
+    "unpaired pools; the same for towers that were trained with a transport plan, and for untrained ones as "
+    "the control.",
     (
         *_at(
             (
-                _arm("clip", "trained heads", refit="none"),
-                _arm("clip", "CCA refit", refit="cca"),
-                _arm("clip", "transport refit", refit="transport", pools="shuffled"),
-                _arm("clip", "transport refit, disjoint", refit="transport", pools="disjoint"),
-                _arm("clip", "untrained, CCA refit", refit="cca", steps=0),
-                _arm("clip", "untrained, transport refit", refit="transport", steps=0),
+                _arm("clip", "clip"),
+                _refit("clip", "cca", "clip, CCA refit", objective="clip"),
+                *(
+                    _refit(
+                        "clip", "transport", f"clip, transport refit{suffix}", objective="clip", pools=pools
+                    )
+                    for pools, suffix in POOLS
+                ),
+                *_both_pools("transport"),
+                *(
+                    _refit(
+                        f"transport{suffix}",
+                        "transport",
+                        f"transport{suffix}, transport refit",
+                        objective="transport",
+                        pools=pools,
+                    )
+                    for pools, suffix in POOLS
+                ),
+                _arm("clip", "untrained", steps=0),
+                _refit("untrained", "cca", "untrained, CCA refit", objective="clip", steps=0),
+                _refit("untrained", "transport", "untrained, transport refit", objective="clip", steps=0),
             ),
             "paired",
             FRACTIONS,
         ),
-        _arm("clip-all", "all pairs", refit="none"),
-        _arm("clip-all", "all pairs, CCA refit", refit="cca"),
+        CEILING,
+        _refit("clip-all", "cca", "clip-all, CCA refit", objective="clip-all"),
     ),
-    baseline="trained heads",
-    ceiling="all pairs",
+    baseline="clip",
+    ceiling="clip-all",
 )
 
 BATCH_SIZE = Experiment(

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ class Stage:
     Attributes
     ----------
     name : str
-        ``pretrain``, the name of a task, or ``zero-shot`` and the name of a set.
+        ``pretrain`` or ``refit``, which make the model; ``towers``, which trains that of another run; the
+        name of a task; or ``zero-shot`` and the name of a set.
     folder : Path
         What it writes into.
     arguments, resume : tuple of str
@@ -155,9 +156,12 @@ class Plan:
         return {**self.experiment.options, **self.given, **arm.options, "seed": seed}
 
     def runs(self) -> list[Run]:
-        """Every wanted run; the first seed of all arms comes before the second."""
+        """Every wanted run; the first seed of all arms comes before the second.
+
+        Arms that take the towers of others come last, so that these are there.
+        """
         first = int(self.given.get("seed", 0))
-        arms = self.experiment.chosen(self.arms)
+        arms = sorted(self.experiment.chosen(self.arms), key=lambda arm: bool(arm.towers_of))
         return [self._run(arm, seed) for seed in range(first, first + self.seeds) for arm in arms]
 
     def reported(self) -> list[Run]:
@@ -179,24 +183,41 @@ class Plan:
         return shown([*own, "--out", str(self.out)])
 
     def _run(self, arm: Arm, seed: int) -> Run:
-        folder = self.out / "runs" / arm.slug / f"seed-{seed}"
+        folder = self._folder(arm, seed)
         options = self.options(arm, seed)
         stages = []
-        machine = flags({k: v for k, v in options.items() if k in MACHINE_OPTIONS})
-        if arm.pretrained:
-            stages.append(
-                Stage(
-                    "pretrain",
-                    folder,
-                    ("pretrain", *flags(options), "--out", str(folder)),
-                    ("pretrain", *machine, "--out", str(folder), "--resume"),
-                    ("metrics.json", "model"),
-                )
-            )
+        if (parent := self.experiment.parent(arm)) is not None:
+            stages.append(replace(self._pretrain(parent, seed), name="towers"))
+            stages.append(self._refit(parent, arm, seed))
+        elif arm.pretrained:
+            stages.append(self._pretrain(arm, seed))
         stages += [self._task(task, arm, folder, options) for task in self.downstream]
         if arm.pretrained:
             stages += [self._zero_shot(Path(source), folder, options) for source in self.zero_shot]
         return Run(arm, seed, folder, tuple(stages))
+
+    def _folder(self, arm: Arm, seed: int) -> Path:
+        return self.out / "runs" / arm.slug / f"seed-{seed}"
+
+    def _pretrain(self, arm: Arm, seed: int) -> Stage:
+        folder, options = self._folder(arm, seed), self.options(arm, seed)
+        machine = flags({k: v for k, v in options.items() if k in MACHINE_OPTIONS})
+        return Stage(
+            "pretrain",
+            folder,
+            ("pretrain", *flags(options), "--out", str(folder)),
+            ("pretrain", *machine, "--out", str(folder), "--resume"),
+            ("metrics.json", "model"),
+        )
+
+    def _refit(self, parent: Arm, arm: Arm, seed: int) -> Stage:
+        folder, options = self._folder(arm, seed), self.options(arm, seed)
+        command = ["refit", str(self._folder(parent, seed)), "--method", str(options["refit"])]
+        if "pools" in arm.options:
+            command += flags({"pools": arm.options["pools"]})
+        command += flags({k: v for k, v in options.items() if k == "device"})
+        command += ["--out", str(folder / "model")]
+        return Stage("refit", folder, tuple(command), tuple(command), ("model/metrics.json",))
 
     def _task(self, task: str, arm: Arm, run: Path, options: Mapping[str, Any]) -> Stage:
         folder = run / "tasks" / find_task(task).name

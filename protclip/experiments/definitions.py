@@ -27,12 +27,16 @@ class Arm:
         Under what circumstances; arms are compared with the baseline in the same condition.
     pretrained : bool
         False for towers that go into the downstream tasks from scratch.
+    towers_of : str
+        Method whose model, in the same condition, gets new heads by ``refit`` of the options instead of a
+        training of its own; its other options are the same, but for ``pools``.
     """
 
     method: str
     options: Mapping[str, Any]
     condition: Mapping[str, float | str] = field(default_factory=dict)
     pretrained: bool = True
+    towers_of: str = ""
 
     @property
     def name(self) -> str:
@@ -140,6 +144,23 @@ class Experiment:
         slugs = [arm.slug for arm in self.arms]
         if len(set(slugs)) < len(slugs):
             raise ConfigError("two arms share a name", where=self.name)
+        for arm in self.arms:
+            self.parent(arm)
+
+    def parent(self, arm: Arm) -> Arm | None:
+        """The arm whose towers ``arm`` takes; None where it trains its own.
+
+        Raises
+        ------
+        ConfigError
+            If there is none of that name in the same condition.
+        """
+        if not arm.towers_of:
+            return None
+        for other in self.arms:
+            if other.method == arm.towers_of and other.condition == arm.condition:
+                return other
+        raise ConfigError("no arm whose towers it could take", where=arm.name, got=arm.towers_of)
 
     def chosen(self, patterns: Iterable[str]) -> tuple[Arm, ...]:
         """Arms whose name or folder name matches one of the patterns (``*`` and ``?``); all without any.

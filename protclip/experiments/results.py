@@ -19,7 +19,10 @@ from protclip.experiments.definitions import METRICS, Metric
 from protclip.tasks.definitions import find_task
 
 RANKS = "ranks.csv"
-"""Written by pretraining beside ``metrics.json``: how each held-out item fared."""
+"""Written by pretraining and refitting beside ``metrics.json``: how each held-out item fared."""
+
+MODELS = ("pretrain", "refit")
+"""Stages that make the model of a run."""
 
 
 class Ranks(NamedTuple):
@@ -65,7 +68,8 @@ def read_results(runs: Sequence[Run]) -> list[RunResult]:
     for run in runs:
         numbers = run_numbers(run)
         if numbers:
-            path = run.folder / RANKS
+            paths = [stage.folder / stage.results[0] for stage in run.stages if stage.name in MODELS]
+            path = (paths[0].parent if paths else run.folder) / RANKS
             found.append(RunResult(run, numbers, read_ranks(path) if path.exists() else None))
     return found
 
@@ -80,12 +84,12 @@ def run_numbers(run: Run) -> dict[str, float]:
     """
     numbers: dict[str, float] = {}
     for stage in run.stages:
-        if not stage.finished:
+        if not stage.finished or stage.name == "towers":
             continue
         metrics = _read(stage.folder / stage.results[0])
-        prefix = "" if stage.name == "pretrain" else f"{stage.name}."
+        prefix = "" if stage.name in MODELS else f"{stage.name}."
         numbers |= {f"{prefix}{key}": value for key, value in _leaves(metrics)}
-        if stage.name == "pretrain":
+        if stage.name in MODELS:
             numbers |= _short_names(metrics)
         elif stage.name.startswith("zero-shot"):
             numbers |= _zero_shot(stage.name, metrics)

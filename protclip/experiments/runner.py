@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
@@ -91,6 +93,7 @@ class Runner:
         self.environments = [environment(os.environ, jobs, threads, gpus, slot) for slot in range(jobs)]
         self.processes: set[subprocess.Popen[bytes]] = set()
         self.lock = threading.Lock()
+        self.folders: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
         self.stopping = threading.Event()
 
     def run(self, label: str) -> list[Outcome]:
@@ -121,7 +124,10 @@ class Runner:
             for stage in [stage for stage in run.stages if not stage.finished]:
                 if self.stopping.is_set():
                     return Outcome(run, "interrupted")
-                code, reason = self._call(run, stage, self.environments[slot])
+                with self.folders[stage.folder]:  # towers that several runs share are trained once
+                    if stage.finished:
+                        continue
+                    code, reason = self._call(run, stage, self.environments[slot])
                 if code == INTERRUPTED or (code != 0 and self.stopping.is_set()):
                     return Outcome(run, "interrupted")
                 if code is None:
@@ -140,9 +146,11 @@ class Runner:
         """Exit status (None: another process has the folder) and the last line printed."""
         stage.folder.mkdir(parents=True, exist_ok=True)
         path = run.folder / OUTPUT
-        with _claim(run) as claim:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        home = stage.folder if stage.name == "towers" else run.folder
+        with _claim(home) as claim:
             if claim is None:
-                return None, f"another process is at work in {run.folder}"
+                return None, f"another process is at work in {home}"
             printed = stage.folder / f"{stage.output}.part" if stage.output else path
             with path.open("ab") as output, printed.open("wb" if stage.output else "ab") as results:
                 output.write(f"$ {shown(stage.command)}\n".encode())
@@ -219,10 +227,10 @@ def _processors() -> int:
 
 
 @contextlib.contextmanager
-def _claim(run: Run) -> Iterator[int | None]:
-    """Open file whose lock says that somebody is at work in the folder of the run; None where another is."""
-    run.folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(run.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+def _claim(folder: Path) -> Iterator[int | None]:
+    """Open file whose lock says that somebody is at work in the folder of a run; None where another is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -18,7 +18,7 @@ from protclip.modalities.pairs import Setup, Source
 from protclip.model import TwoTower, file_fingerprint, find_model
 from protclip.options import PretrainConfig
 from protclip.training.refit import refit_heads
-from protclip.training.report import model_card
+from protclip.training.report import model_card, ranks_table
 
 DIVISION = ("split_seed", "valid_fraction", "test_fraction")
 
@@ -103,14 +103,15 @@ def refit_model(
         features.append(torch.from_numpy(rows))
     ready = (features[0], features[1])
     found = refit_heads(model, data, ready, method=method, seed=config.train.seed, say=say)
-    before = after = None
+    before = after = ranks = None
     if len(data.test) >= 2:
-        before, after = (
+        old, new = (
             score(
                 *gallery_vectors(current, data.test, (data.left, data.right), ready), data.test, model.names
-            ).metrics
+            )
             for current in (model, found.model)
         )
+        before, after, ranks = old.metrics, new.metrics, ranks_table(data.test, new, model.names)
     refit = {**found.facts, "parent": parent.name, "parent_fingerprint": fingerprint}
     own = {name: getattr(config.data, name) for name in DIVISION}
     record = {**facts, **own, **data.facts, "refit": refit}
@@ -127,6 +128,8 @@ def refit_model(
     report = RefitReport(out, refit, before, after)
     metrics = {**(after or {}), "refit": refit, "before_refit": before}
     atomic_write(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    if ranks is not None:
+        atomic_write(out / "ranks.csv", ranks)
     return report
 
 

@@ -15,7 +15,7 @@ from protclip.cli.app import app
 from protclip.errors import ConfigError
 from protclip.experiments.catalogue import EXPERIMENTS, find_experiment
 from protclip.experiments.commands import Plan, checked, flags
-from protclip.experiments.definitions import Experiment
+from protclip.experiments.definitions import Arm, Experiment
 from protclip.experiments.folder import load_plan, open_plan, save_plan
 from protclip.files import read_toml, write_toml
 from protclip.options import PretrainConfig
@@ -61,16 +61,43 @@ def test_commands_mean_the_options(experiment: Experiment, monkeypatch: pytest.M
     each = {run.arm.method: run for run in plan(experiment).runs()}
     for run in each.values():
         for stage in run.stages:
+            if stage.name == "refit":  # its own test below
+                continue
             result = CliRunner().invoke(app, list(stage.arguments), catch_exceptions=False)
             assert result.exit_code == 0, result.output
             settings, folder = seen.pop()
             assert folder == stage.folder
-            if stage.name == "pretrain":
-                assert settings == checked(plan(experiment).options(run.arm, run.seed))
+            if stage.name in ("pretrain", "towers"):
+                arm = experiment.parent(run.arm) or run.arm
+                assert settings == checked(plan(experiment).options(arm, run.seed))
             else:
                 assert settings.task == stage.name
                 assert settings.model == (str(run.folder) if run.arm.pretrained else "")
                 assert settings.seed == run.seed
+
+
+def test_arms_that_share_towers_refit_the_model_of_the_other_arm() -> None:
+    made = plan("alignment", device="cpu", steps=5)
+    runs = {run.arm.name: run for run in made.runs() if run.seed == 0}
+    parent = runs["transport, disjoint, paired 0.1"]
+    towers, refit = runs["transport, disjoint, transport refit, paired 0.1"].stages
+    assert (towers.folder, towers.arguments) == (parent.folder, parent.stages[0].arguments)
+    assert refit.arguments == (
+        *("refit", str(parent.folder), "--method", "transport", "--pools", "disjoint", "--device", "cpu"),
+        *("--out", str(refit.folder / "model")),
+    )
+    names = [run.arm.name for run in made.runs()]
+    assert names.index(parent.arm.name) < names.index("clip, CCA refit, paired 0.02")
+
+
+def test_a_refit_repeats_the_options_of_its_towers() -> None:
+    for experiment in RUNS:
+        for arm in experiment.arms:
+            if (parent := experiment.parent(arm)) is not None:
+                own = {k: v for k, v in arm.options.items() if k not in ("refit", "pools")}
+                assert own == {k: v for k, v in parent.options.items() if k != "pools"}, arm.name
+    with pytest.raises(ConfigError, match="no arm whose towers it could take"):
+        Experiment("e", "", "", (Arm("a", {"refit": "cca"}, towers_of="b"),))
 
 
 def test_users_options_override_those_of_the_experiment_but_not_of_an_arm() -> None:

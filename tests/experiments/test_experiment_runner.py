@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -169,6 +170,19 @@ def test_a_folder_where_another_process_works_is_left_alone(tmp_path: Path, prog
         assert states(outcomes) == ["busy"]
     finally:
         os.kill(orphan, signal.SIGKILL)
+
+
+def test_towers_that_runs_share_are_trained_once(tmp_path: Path, program: list[str]) -> None:
+    base = make(tmp_path, "ok")
+    towers = replace(base.stages[0], name="towers")
+    runs = [base]
+    for name in ("one", "two", "three"):
+        own = make(tmp_path, name)
+        runs.append(replace(own, stages=(towers, *own.stages)))
+    outcomes = Runner(runs, jobs=4, display=Heard(), program=program).run("test")
+    assert states(outcomes) == ["finished"] * 4
+    assert len((base.folder / "calls.txt").read_text().splitlines()) == 1
+    assert (runs[1].folder / "result").exists()
 
 
 def test_fewer_than_one_job_is_refused() -> None:
