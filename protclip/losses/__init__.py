@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from protclip.losses.cauchy_schwarz import CauchySchwarz
 from protclip.losses.clip import clip_loss
 from protclip.losses.mmd import MKMMD
 from protclip.losses.objective import Keywords, Objective, Term, Views, gather_views
@@ -13,6 +14,7 @@ from protclip.losses.ssl import NTXent
 __all__ = [
     "MKMMD",
     "SDD",
+    "CauchySchwarz",
     "Keywords",
     "NTXent",
     "Objective",
