@@ -24,6 +24,7 @@ ObjectiveName = Literal[
     "transport",
 ]
 PseudoLabels = Literal["none", "hard", "soft", "s-clip"]
+Contrast = Literal["softmax", "sigmoid"]
 Negatives = Literal["paired", "all"]
 KernelWeights = Literal["uniform", "learned"]
 BandwidthMode = Literal["fixed", "median"]
@@ -155,8 +156,8 @@ class LossConfig:
     """Every weight and switch of the training objective.
 
     The total is ``mmd_weight * MMD + sdd_weight * SDD + clip_weight * (CLIP + ssl_weight * (SSL_left +
-    SSL_right))``, plus pseudo-labels, keywords and transport where they are switched on.  A term of weight
-    0 is not computed.
+    SSL_right))``, plus ``cs_weight * CS``, pseudo-labels, keywords and transport where they are switched on.
+    A term of weight 0 is not computed.
 
     Parameters
     ----------
@@ -168,6 +169,11 @@ class LossConfig:
         Weight of the contrastive terms, supervised and self-supervised together (gamma).
     ssl_weight : float
         Weight of the self-supervised terms inside the contrastive ones (lambda).
+    cs_weight : float
+        Weight of the Cauchy-Schwarz divergence between the two sets, another distance beside MMD and SDD.
+    contrast : {"softmax", "sigmoid"}
+        The supervised contrastive term: which column is the partner (InfoNCE), or for every cell alone
+        whether it is a match (SigLIP).
     temperature : float
         Initial temperature of the supervised contrastive term; the logit scale is its inverse.
     learn_temperature : bool
@@ -212,6 +218,10 @@ class LossConfig:
         Whether the term is multiplied by the sum of the two sets' inverse squared box diagonals.
     sdd_rescale_max : float
         Upper limit of that factor.
+    sdd_queue : int
+        Rows of former steps, on either side, that the densities stand on beside the batch; 0 for none.
+    cs_bandwidth : float
+        The h of the divergence's kernel ``exp(-d^2 / (2 h^2))``.
     pseudo_labels : {"none", "hard", "soft", "s-clip"}
         What the unmatched rows learn from the matched ones of their own modality: nothing, the partner of the
         nearest, a softmax over the partners, or a row of the transport plan between both.
@@ -260,6 +270,8 @@ class LossConfig:
     sdd_weight: float = 0.1
     clip_weight: float = 1.0
     ssl_weight: float = 0.05
+    cs_weight: float = 0.0
+    contrast: Contrast = "softmax"
     temperature: float = 0.3
     learn_temperature: bool = True
     max_scale: float = 100.0
@@ -281,6 +293,8 @@ class LossConfig:
     sdd_min_variance: float = 1e-6
     sdd_rescale: bool = False
     sdd_rescale_max: float = 1e3
+    sdd_queue: int = 0
+    cs_bandwidth: float = 1.0
     pseudo_labels: PseudoLabels = "none"
     pseudo_weight: float = 0.5
     pseudo_steps: int = 10
@@ -299,22 +313,25 @@ class LossConfig:
     def __post_init__(self) -> None:
         for name in (
             *("mmd_weight", "sdd_weight", "clip_weight", "ssl_weight", "mmd_offset", "pseudo_weight"),
-            *("keyword_weight", "transport_weight", "transport_temperature"),
+            *("keyword_weight", "transport_weight", "transport_temperature", "cs_weight"),
         ):
             check_number(name, getattr(self, name))
         for name in (
             *("temperature", "max_scale", "ssl_temperature", "mmd_slope", "sdd_bandwidth"),
-            *("sdd_constant", "sdd_min_variance", "sdd_rescale_max", "transport_epsilon", "transport_ridge"),
+            *("sdd_constant", "sdd_min_variance", "sdd_rescale_max", "cs_bandwidth"),
+            *("transport_epsilon", "transport_ridge"),
         ):
             check_number(name, getattr(self, name), above=True)
         check_number("transport_warmup", self.transport_warmup, high=1.0)
-        check_number("block_size", self.block_size, integer=True)
+        for name in ("block_size", "sdd_queue"):
+            check_number(name, getattr(self, name), integer=True)
         for name in ("pseudo_steps", "transport_every", "transport_rounds", "transport_dim"):
             check_number(name, getattr(self, name), low=1, integer=True)
         check_number("transport_items", self.transport_items, low=2, integer=True)
         for name in ("learn_temperature", "sdd_relative_distance", "sdd_self_term", "sdd_rescale"):
             check_switch(name, getattr(self, name))
         for name, words in (
+            ("contrast", Contrast),
             ("negatives", Negatives),
             ("mmd_bandwidth_mode", BandwidthMode),
             ("mmd_weights", KernelWeights),
@@ -374,7 +391,8 @@ class LossConfig:
         kept, _, added = objective.rpartition("+")
         if objective == "setclip":
             return self
-        terms: dict[str, Any] = {} if kept else {"mmd_weight": 0.0, "sdd_weight": 0.0, "ssl_weight": 0.0}
+        of_setclip = ("mmd_weight", "sdd_weight", "ssl_weight", "cs_weight")
+        terms: dict[str, Any] = {} if kept else dict.fromkeys(of_setclip, 0.0)
         if not kept or added in _PSEUDO_LABELS:
             terms["pseudo_labels"] = _PSEUDO_LABELS.get(added, "none")
         if not kept or added == "transport":

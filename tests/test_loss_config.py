@@ -50,9 +50,20 @@ def test_paper_differs_from_released_where_the_publication_does():
 
 @pytest.mark.parametrize("objective", ["clip", "clip-all"])
 def test_contrastive_objectives_have_one_term(objective):
-    config = loss_preset("default", objective=objective, mmd_weight=5.0)
-    assert (config.mmd_weight, config.sdd_weight, config.ssl_weight) == (0.0, 0.0, 0.0)
+    config = loss_preset("default", objective=objective, mmd_weight=5.0, cs_weight=1.0, contrast="sigmoid")
+    assert (config.mmd_weight, config.sdd_weight, config.ssl_weight, config.cs_weight) == (0.0,) * 4
+    assert config.contrast == "sigmoid"
     assert config.clip_weight == 1.0
+
+
+def test_rivals_of_the_terms_are_off_unless_asked_for():
+    for preset in LOSS_PRESETS:
+        config = loss_preset(preset)
+        assert (config.contrast, config.cs_weight, config.sdd_queue) == ("softmax", 0.0, 0)
+    for objective in ("setclip", "setclip+s-clip", "setclip+transport"):
+        assert loss_preset(objective=objective, cs_weight=0.5).cs_weight == 0.5
+    for objective in ("hard-pl", "soft-pl", "s-clip", "transport"):
+        assert loss_preset(objective=objective, cs_weight=0.5).cs_weight == 0.0
 
 
 @pytest.mark.parametrize(
@@ -68,6 +79,10 @@ def test_contrastive_objectives_have_one_term(objective):
         ({"temperature": 0.001}, "temperature: lower than the limit.*expected >= 1 / max_scale = 0.01"),
         ({"block_size": 1.0}, "block_size: not a usable value; got 1.0, expected a whole number >= 0"),
         ({"learn_temperature": "yes"}, "learn_temperature: not a switch"),
+        ({"contrast": "sigmoidal"}, "contrast: unknown choice; got 'sigmoidal'.*Did you mean sigmoid?"),
+        ({"cs_weight": -1.0}, "cs_weight: not a usable value; got -1.0, expected a number >= 0"),
+        ({"cs_bandwidth": 0.0}, "cs_bandwidth: not a usable value; got 0.0, expected a number > 0"),
+        ({"sdd_queue": 10.0}, "sdd_queue: not a usable value; got 10.0, expected a whole number >= 0"),
         ({"negatives": "hard"}, "negatives: unknown choice"),
         ({"mmd_bandwidths": "1"}, "mmd_bandwidths: not a list of numbers"),
         ({"mmd_bandwidths": [], "mmd_degrees": []}, "no kernel is left"),

@@ -204,6 +204,31 @@ OBJECTIVES = Experiment(
     ceiling="clip-all",
 )
 
+RIVALS = Experiment(
+    "rivals",
+    "Published rivals of the objective's parts",
+    "The contrastive term by single cells (SigLIP) in place of the softmax, the Cauchy-Schwarz divergence "
+    "(CS-Aligner) in place of kernel distance, density and self-supervision, and a density that stands on "
+    "the rows of former steps too; each against pairs alone and Set-CLIP.",
+    (
+        *_at(
+            (
+                _arm("clip"),
+                _arm("clip", "sigmoid", contrast="sigmoid"),
+                _arm("setclip"),
+                _arm("setclip", "setclip, sigmoid", contrast="sigmoid"),
+                _arm("setclip", "cs", mmd_weight=0.0, sdd_weight=0.0, ssl_weight=0.0, cs_weight=1.0),
+                _arm("setclip", "setclip, SDD queue", sdd_queue=2048),
+            ),
+            "paired",
+            FRACTIONS,
+        ),
+        CEILING,
+    ),
+    baseline="clip",
+    ceiling="clip-all",
+)
+
 ALIGNMENT = Experiment(
     "alignment",
     "Refitting the projections of a trained model",
@@ -292,6 +317,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         SAMPLING_SIZE,
         PAIRED_FRACTION,
         OBJECTIVES,
+        RIVALS,
         ALIGNMENT,
         BATCH_SIZE,
         TEMPERATURE,

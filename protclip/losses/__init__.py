@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from protclip.losses.cauchy_schwarz import CauchySchwarz
 from protclip.losses.clip import clip_loss
 from protclip.losses.mmd import MKMMD
 from protclip.losses.objective import Keywords, Objective, Term, Views, gather_views
 from protclip.losses.pseudo_labels import keyword_loss, pseudo_label_loss, pseudo_labels, soft_cross_entropy
 from protclip.losses.sdd import SDD
+from protclip.losses.sigmoid import sigmoid_loss
 from protclip.losses.ssl import NTXent
 
 __all__ = [
     "MKMMD",
     "SDD",
+    "CauchySchwarz",
     "Keywords",
     "NTXent",
     "Objective",
@@ -22,5 +25,6 @@ __all__ = [
     "keyword_loss",
     "pseudo_label_loss",
     "pseudo_labels",
+    "sigmoid_loss",
     "soft_cross_entropy",
 ]

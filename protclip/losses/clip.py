@@ -7,8 +7,14 @@ from typing import get_args
 from torch import Tensor
 
 from protclip.config import Negatives, check_choice, check_number
-from protclip.errors import ConfigError
-from protclip.losses.pairwise import as_full, check_rows, connected_zero, in_full_precision, row_logsumexp
+from protclip.losses.pairwise import (
+    as_full,
+    check_pairs,
+    check_rows,
+    connected_zero,
+    in_full_precision,
+    row_logsumexp,
+)
 
 
 @in_full_precision
@@ -59,13 +65,7 @@ def clip_loss(
     check_rows(u, v)
     check_choice("negatives", negatives, get_args(Negatives))
     check_number("block_size", block_size, integer=True)
-    if not 0 <= n_pairs <= min(len(u), len(v)):
-        raise ConfigError(
-            "number of pairs out of range",
-            where="clip loss",
-            got=str(n_pairs),
-            expected=f"0 to {min(len(u), len(v))}, the rows of the smaller side",
-        )
+    check_pairs("clip loss", u, v, n_pairs)
     if n_pairs == 0:
         held = [scale] if isinstance(scale, Tensor) else []
         return connected_zero(u, v, *held)

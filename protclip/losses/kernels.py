@@ -1,4 +1,4 @@
-"""Mean kernel values between two sets of rows, in memory of rows x block."""
+"""Sums of kernel values between two sets of rows, in memory of rows x block."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from protclip.losses.pairwise import blocks, centred
+from protclip.losses.pairwise import blocks, centred, row_logsumexp
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
@@ -23,6 +23,45 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 def polynomial(products: Tensor, degree: int, slope: float, offset: float) -> Tensor:
     """``((slope x.y + offset) / (slope + offset))^degree`` of inner products."""
     return ((slope * products + offset) / (slope + offset)).pow(degree)
+
+
+def row_log_kernel_sums(
+    points: Tensor,
+    rows: Tensor,
+    width: Tensor | float,
+    *,
+    skip_self: bool = False,
+    block_size: int = 0,
+) -> Tensor:
+    """``log sum_j exp(-|width (points_i - rows_j)|^2)`` for every point i.
+
+    Parameters
+    ----------
+    points, rows : Tensor
+        [n, d] and [m, d].
+    width : Tensor or float
+        Inverse width of the Gaussian kernel, a scalar.
+    skip_self : bool
+        Leave j = i out of the sum.
+    block_size : int
+        Rows in one block; 0 chooses.
+
+    Returns
+    -------
+    Tensor
+        [n]; minus infinity where nothing is summed.
+
+    Examples
+    --------
+    >>> rows = torch.eye(2)
+    >>> row_log_kernel_sums(rows, rows, 10.0).tolist()
+    [0.0, 0.0]
+    """
+    x, s = centred(points, rows)
+    x, s = x * width, s * width
+    # -|x - s|^2 = 2 x.s - |s|^2 - |x|^2, the last of which leaves the sum over s.
+    inner = row_logsumexp(2 * x, s, -s.square().sum(1), skip_self=skip_self, block_size=block_size)
+    return inner - x.square().sum(1)
 
 
 def row_kernel_means(

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from protclip.config import LossConfig, check_number
 from protclip.distributed import gather_with_grad
 from protclip.errors import ConfigError
+from protclip.losses.cauchy_schwarz import CauchySchwarz
 from protclip.losses.clip import clip_loss
 from protclip.losses.mmd import MKMMD
 from protclip.losses.pairwise import connected_zero
 from protclip.losses.pseudo_labels import keyword_loss, pseudo_label_loss
 from protclip.losses.sdd import SDD
+from protclip.losses.sigmoid import sigmoid_loss
 from protclip.losses.ssl import NTXent
 
 
@@ -111,10 +113,11 @@ def gather_views(views: Views) -> Views:
 class Objective(nn.Module):
     """Weighted sum of the losses that the configuration names.
 
-    ``forward`` returns every computed term unweighted under its own name (``clip``, ``mmd``, ``sdd``,
+    ``forward`` returns every computed term unweighted under its own name (``clip``, ``mmd``, ``sdd``, ``cs``,
     ``ssl_left``, ``ssl_right``, ``pseudo``, ``keywords``) and the weighted total under ``loss``.  Terms of
     weight 0 are neither computed nor returned.  It gathers nothing: pass the rows of all processes, see
-    :func:`gather_views`.
+    :func:`gather_views`.  What ``sdd_queue`` and extra terms remember is in its state dictionary; without
+    them it has no state.
 
     Parameters
     ----------
@@ -163,8 +166,10 @@ class Objective(nn.Module):
             min_variance=config.sdd_min_variance,
             rescale=config.sdd_rescale,
             rescale_max=config.sdd_rescale_max,
+            queue=config.sdd_queue,
             block_size=config.block_size,
         )
+        self.cs = CauchySchwarz(config.cs_bandwidth, block_size=config.block_size)
         self.ssl = NTXent(config.ssl_temperature, block_size=config.block_size)
         contrastive = config.clip_weight * config.ssl_weight
         labelled = config.pseudo_labels != "none"
@@ -173,6 +178,7 @@ class Objective(nn.Module):
             "clip": Term(config.clip_weight, self._clip),
             "mmd": Term(config.mmd_weight, self._mmd),
             "sdd": Term(config.sdd_weight, self._sdd),
+            "cs": Term(config.cs_weight, self._cs),
             "ssl_left": Term(contrastive, self._ssl_left),
             "ssl_right": Term(contrastive, self._ssl_right),
             "pseudo": Term(config.pseudo_weight if labelled else 0.0, self._pseudo),
@@ -209,7 +215,8 @@ class Objective(nn.Module):
         return {"loss": total, **losses}
 
     def _clip(self, views: Views) -> Tensor:
-        return clip_loss(
+        contrast = sigmoid_loss if self.config.contrast == "sigmoid" else clip_loss
+        return contrast(
             views.u,
             views.v,
             views.scale,
@@ -226,6 +233,10 @@ class Objective(nn.Module):
 
     def _sdd(self, views: Views) -> Tensor:
         value: Tensor = self.sdd(views.u, views.v)
+        return value
+
+    def _cs(self, views: Views) -> Tensor:
+        value: Tensor = self.cs(views.u, views.v)
         return value
 
     def _pseudo(self, views: Views) -> Tensor:

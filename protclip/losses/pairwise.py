@@ -59,6 +59,23 @@ def check_rows(u: Tensor, v: Tensor) -> None:
         )
 
 
+def check_pairs(where: str, u: Tensor, v: Tensor, n_pairs: int) -> None:
+    """Refuse more matched rows than either side has.
+
+    Raises
+    ------
+    ConfigError
+        `n_pairs` is negative or exceeds the rows of the smaller side.
+    """
+    if not 0 <= n_pairs <= min(len(u), len(v)):
+        raise ConfigError(
+            "number of pairs out of range",
+            where=where,
+            got=str(n_pairs),
+            expected=f"0 to {min(len(u), len(v))}, the rows of the smaller side",
+        )
+
+
 def connected_zero(*tensors: Tensor) -> Tensor:
     """Exact zero that still hangs on the graph of its arguments, so that backward reaches them with zeros."""
     parts = [as_full(t).reshape(-1)[:1].sum() * 0 for t in tensors]
@@ -123,7 +140,8 @@ def row_logsumexp(
     return result
 
 
-def _products(queries: Tensor, keys: Tensor, bias: Tensor, block: slice, skip_self: bool) -> Tensor:
+def products_of_block(queries: Tensor, keys: Tensor, bias: Tensor, block: slice, skip_self: bool) -> Tensor:
+    """``queries_i . keys_j + bias_j`` for the rows i of one block; minus infinity at j = i if `skip_self`."""
     products = torch.addmm(bias, queries[block], keys.T)
     if skip_self:
         # A block of rows holds a shifted diagonal of the whole matrix.
@@ -138,7 +156,7 @@ class _RowLogSumExp(torch.autograd.Function):
     ) -> Tensor:
         result = queries.new_empty(len(queries))
         for block in blocks(len(queries), len(keys), block_size, queries.device):
-            products = _products(queries, keys, bias, block, skip_self)
+            products = products_of_block(queries, keys, bias, block, skip_self)
             highest = products.amax(1) if len(keys) else products.new_full((len(products),), -torch.inf)
             anchor = torch.where(highest.isinf(), 0.0, highest)
             result[block] = products.sub_(anchor[:, None]).exp_().sum(1).log_().add_(anchor)
@@ -157,7 +175,7 @@ class _RowLogSumExp(torch.autograd.Function):
         # A row without anything to sum has no gradient.
         level = torch.where(result.isinf(), 0.0, result)
         for block in blocks(len(queries), len(keys), ctx.block_size, queries.device):
-            share = _products(queries, keys, bias, block, ctx.skip_self)
+            share = products_of_block(queries, keys, bias, block, ctx.skip_self)
             share.sub_(level[block][:, None]).exp_().mul_(grad[block][:, None])
             if grad_queries is not None:
                 torch.mm(share, keys, out=grad_queries[block])

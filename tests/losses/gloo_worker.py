@@ -25,6 +25,8 @@ CONFIGS = {
     "hard-pl": loss_preset(objective="hard-pl"),
     "soft-pl": loss_preset(objective="soft-pl"),
     "setclip+s-clip": loss_preset(objective="setclip+s-clip"),
+    "sigmoid": LossConfig(contrast="sigmoid", cs_weight=0.7, cs_bandwidth=0.6, sdd_queue=5, negatives="all"),
+    "sigmoid, pairs": LossConfig(contrast="sigmoid", cs_weight=1.0, sdd_queue=40, block_size=3),
     "learned": LossConfig(mmd_weights="learned", sdd_self_term=False, sdd_divergence="mse", block_size=2),
 }
 
@@ -60,7 +62,7 @@ def step(
     inputs: tuple[Tensor, Tensor, Tensor, Tensor, int],
     all_pairs: int,
     config: LossConfig,
-) -> tuple[dict[str, Tensor], Views]:
+) -> tuple[dict[str, Tensor], Views, Objective]:
     left, right, left_twin, right_twin, pairs = inputs
     sizes = [len(left), len(left_twin)], [len(right), len(right_twin)]
     # One pass for rows and twins, as data-parallel wrappers want it.
@@ -71,13 +73,20 @@ def step(
     items = [(rows[:, 0] * 1e6).long() for rows in (left, right)]
     keywords = Keywords(v_view[:pairs], has)
     whole = gather_views(Views(u, v, u_view, v_view, pairs, scale, *items, v_keywords=keywords))
-    losses: dict[str, Tensor] = Objective(config)(whole)
+    objective = Objective(config)
+    if config.sdd_queue:
+        # A step before this one, of other rows, for the queues.
+        objective(whole._replace(u=whole.u.roll(1, 1), v=whole.v.roll(2, 1)))
+    losses: dict[str, Tensor] = objective(whole)
     losses["loss"].backward()
-    return losses, whole
+    return losses, whole, objective
 
 
-def record(model: nn.Module, losses: dict[str, Tensor], whole: Views) -> dict[str, Tensor]:
-    values = {f"loss/{name}": loss.detach() for name, loss in losses.items()}
+def record(
+    model: nn.Module, losses: dict[str, Tensor], whole: Views, objective: Objective
+) -> dict[str, Tensor]:
+    values = {f"state/{name}": rows for name, rows in objective.state_dict().items()}
+    values |= {f"loss/{name}": loss.detach() for name, loss in losses.items()}
     values |= {"items/left": whole.u_items, "items/right": whole.v_items}
     values |= {f"grad/{name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
     return values | {f"buffer/{name}": b.clone() for name, b in model.named_buffers()}

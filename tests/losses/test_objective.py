@@ -7,7 +7,18 @@ import torch
 
 from protclip.config import LOSS_PRESETS, LossConfig, loss_preset
 from protclip.errors import ConfigError
-from protclip.losses import MKMMD, SDD, NTXent, Objective, Term, Views, clip_loss, gather_views
+from protclip.losses import (
+    MKMMD,
+    SDD,
+    CauchySchwarz,
+    NTXent,
+    Objective,
+    Term,
+    Views,
+    clip_loss,
+    gather_views,
+    sigmoid_loss,
+)
 
 
 @pytest.fixture
@@ -23,6 +34,23 @@ def test_total_follows_the_formula(views):
     supervised = losses["clip"] + 0.15 * (losses["ssl_left"] + losses["ssl_right"])
     expected = 0.2 * losses["mmd"] + 0.7 * losses["sdd"] + 1.3 * supervised
     assert losses["loss"].item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_rivals_of_the_terms(views):
+    config = LossConfig(
+        contrast="sigmoid", negatives="all", cs_weight=0.4, cs_bandwidth=0.7, mmd_weight=0.0, sdd_queue=20
+    )
+    objective = Objective(config)
+    losses = objective(views)
+    assert set(losses) == {"loss", "clip", "cs", "sdd", "ssl_left", "ssl_right"}
+    u, v, _, _, pairs, scale = views[:6]
+    assert losses["clip"].item() == sigmoid_loss(u, v, scale, pairs, "all").item()
+    assert losses["cs"].item() == CauchySchwarz(0.7)(u, v).item()
+    contrastive = losses["clip"] + config.ssl_weight * (losses["ssl_left"] + losses["ssl_right"])
+    expected = contrastive + 0.4 * losses["cs"] + config.sdd_weight * losses["sdd"]
+    assert losses["loss"].item() == pytest.approx(expected.item(), rel=1e-12)
+    sdd = SDD(queue=20)
+    assert [sdd(u, v).item() for _ in range(2)] == [losses["sdd"].item(), objective(views)["sdd"].item()]
 
 
 def test_options_reach_the_terms(views):
@@ -41,12 +69,16 @@ def test_options_reach_the_terms(views):
         assert losses[name].item() == pytest.approx(value.item(), rel=1e-12), name
 
 
+RIVALS = {"contrast": "sigmoid", "cs_weight": 1.0, "sdd_queue": 4}
+
+
+@pytest.mark.parametrize("rivals", [{}, RIVALS])
 @pytest.mark.parametrize("preset", LOSS_PRESETS)
 @pytest.mark.parametrize(
     ("n", "m", "pairs"), [(2, 2, 0), (2, 2, 1), (2, 2, 2), (1, 1, 0), (1, 1, 1), (5, 3, 2), (6, 6, 6)]
 )
 @pytest.mark.parametrize("collapsed", [False, True])
-def test_small_and_collapsed_batches_are_finite(unit_rows, preset, n, m, pairs, collapsed):
+def test_small_and_collapsed_batches_are_finite(unit_rows, rivals, preset, n, m, pairs, collapsed):
     sizes = (n, m, n, m)
     rows = [
         unit_rows(1, 4).expand(size, 4) if collapsed else unit_rows(size, 4, i)
@@ -54,8 +86,10 @@ def test_small_and_collapsed_batches_are_finite(unit_rows, preset, n, m, pairs, 
     ]
     rows = [r.float().clone().requires_grad_() for r in rows]
     scale = torch.tensor(14.0, requires_grad=True)
-    losses = Objective(loss_preset(preset))(Views(*rows, n_pairs=pairs, scale=scale))
-    losses["loss"].backward()
+    objective = Objective(loss_preset(preset, **rivals))
+    for _ in range(2 if rivals else 1):
+        losses = objective(Views(*rows, n_pairs=pairs, scale=scale))
+        losses["loss"].backward()
     assert all(loss.isfinite() and loss.ndim == 0 for loss in losses.values())
     for leaf in (*rows, scale):
         assert leaf.grad.isfinite().all()
@@ -133,12 +167,15 @@ def test_errors(unit_rows):
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("rivals", [{}, RIVALS])
 @pytest.mark.parametrize("preset", LOSS_PRESETS)
-def test_gpu_equals_cpu(unit_rows, preset):
+def test_gpu_equals_cpu(unit_rows, rivals, preset):
     results = []
     for device in ("cpu", "cuda"):
         rows = [unit_rows(n, 32, i).to(device).requires_grad_() for i, n in enumerate((40, 30, 40, 30))]
-        loss = Objective(loss_preset(preset))(Views(*rows, n_pairs=10, scale=9.0))["loss"]
+        objective = Objective(loss_preset(preset, **rivals)).to(device)
+        objective(Views(*rows, n_pairs=10, scale=9.0))
+        loss = objective(Views(*rows, n_pairs=10, scale=9.0))["loss"]
         results.append((loss.item(), torch.autograd.grad(loss, rows[0])[0].cpu()))
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-9)
     torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-7, atol=1e-10)

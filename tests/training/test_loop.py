@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from protclip.config import loss_preset
 from protclip.errors import DataError, ProtclipError
 from protclip.training.loop import Interrupted, learning_rate_factor
 
@@ -29,12 +30,15 @@ def test_overfits_a_small_problem(make_toy: Make) -> None:
     assert progress.best_score > 0.6  # mean reciprocal rank of 15; chance 0.22
 
 
+@pytest.mark.parametrize("options", [{}, {"sdd_queue": 40, "sdd_weight": 1.0}], ids=["plain", "queue"])
 @pytest.mark.parametrize("stop_at", [1, 5, 7])
-def test_interrupted_and_resumed_equals_uninterrupted(make_toy: Make, tmp_path: Path, stop_at: int) -> None:
-    toy = make_toy()
-    whole = toy.loop(folder=tmp_path / "whole")
+def test_interrupted_and_resumed_equals_uninterrupted(
+    make_toy: Make, tmp_path: Path, stop_at: int, options: dict[str, Any]
+) -> None:
+    toy, loss = make_toy(), loss_preset("default", **options)
+    whole = toy.loop(folder=tmp_path / "whole", loss=loss)
     whole.run(resume=False)
-    first = toy.loop(folder=tmp_path / "parts")
+    first = toy.loop(folder=tmp_path / "parts", loss=loss)
 
     def press(step: int, losses: dict[str, float]) -> None:
         if step == stop_at:
@@ -43,8 +47,12 @@ def test_interrupted_and_resumed_equals_uninterrupted(make_toy: Make, tmp_path: 
     first.on_step = press
     with pytest.raises(Interrupted, match=f"stopped after step {stop_at} of 12; everything is saved"):
         first.run(resume=False)
-    second = toy.loop(folder=tmp_path / "parts")
+    second = toy.loop(folder=tmp_path / "parts", loss=loss)
     second.run(resume=True)
+    held = second.objective.state_dict()
+    assert [len(rows) for rows in held.values()] == ([40, 40] if options else [])
+    for name, rows in whole.objective.state_dict().items():
+        assert torch.equal(rows, held[name]), name
     assert weights(second) == weights(whole)
     assert (tmp_path / "parts/log.csv").read_bytes() == (tmp_path / "whole/log.csv").read_bytes()
 
