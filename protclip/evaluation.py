@@ -82,13 +82,25 @@ def validation_scores(
     """Numbers for the log. ``score``, the mean reciprocal rank, picks the epoch: it is smoother than R@k."""
     scores = _retrieval(left, right, gallery, names, None)
     both = (scores.forward, scores.backward)
-    mrr = float(np.mean([np.mean(1 / (1 + d.ahead + d.tied / 2)) for d in both]))
+    mrr = float(_reciprocal(scores).mean())
     return {
         "score": mrr,
         "valid_R@1": float(np.mean([d.recall(1) for d in both])),
         "valid_R@10": float(np.mean([d.recall(10) for d in both])),
         "valid_mrr": mrr,
     }
+
+
+def reciprocal_ranks(
+    left: Vectors, right: Vectors, gallery: Gallery, names: tuple[str, str]
+) -> NDArray[np.float64]:
+    """Reciprocal rank of each item's partner, averaged over both directions, float64 [n]."""
+    return _reciprocal(_retrieval(left, right, gallery, names, None))
+
+
+def _reciprocal(scores: RetrievalScores) -> NDArray[np.float64]:
+    both = (scores.forward, scores.backward)
+    return np.asarray(np.mean([1 / (1 + d.ahead + d.tied / 2) for d in both], 0))
 
 
 def _retrieval(

@@ -202,8 +202,9 @@ class TrainConfig:
         Peak learning rates of the heads (and of towers trained from scratch: ``scratch_lr``).
     init_heads : {"random", "cca"}
         Whether the heads start from a closed-form CCA of the pairs.
-    refit : {"none", "cca", "transport"}
-        Whether the trained heads are replaced by linear maps that are fitted in closed form.
+    refit : {"auto", "none", "cca", "transport"}
+        Whether the trained heads are replaced by linear maps that are fitted in closed form; ``auto`` where
+        validation items are found clearly better by them.
     checkpoint_seconds : float
         Longest time between two checkpoints, beside the one after each epoch.
     plots : bool
@@ -227,10 +228,10 @@ class TrainConfig:
     warmup_fraction: float = option(0.1, "Share of the steps over which the rates rise", panel=TRAIN)
     clip_gradient: float = option(1.0, "Largest norm of the gradient", panel=TRAIN)
     init_heads: Literal["random", "cca"] = option("random", "random or cca (closed-form start)", panel=TRAIN)
-    refit: Literal["none", "cca", "transport"] = option(
-        "none",
-        "Replace the heads by linear maps after training: none, cca (of the pairs) or transport (and of "
-        "whole unpaired pools)",
+    refit: Literal["auto", "none", "cca", "transport"] = option(
+        "auto",
+        "Replace the heads by linear maps after training: none, cca (of the pairs), transport (and of "
+        "whole unpaired pools), or auto: if validation is clearly better with one of them",
         panel=LOSS,
     )
     seed: int = option(0, "Seed of pairing, weights, batches and views", panel=TRAIN)

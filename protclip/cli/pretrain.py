@@ -112,6 +112,8 @@ def _settings(
     base = PretrainConfig.load(named_config(config)) if config is not None else PretrainConfig()
     if preset is not None:
         base = dataclasses.replace(base, loss=loss_preset(preset))
+        if preset != "default":  # as published: heads as they were trained
+            chosen = {"refit": "none", **chosen}
     merged = merge(base, chosen)
     return dataclasses.replace(merged, loss=LossConfig.from_dict({**merged.loss.to_dict(), **overrides}))
 

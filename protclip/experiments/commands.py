@@ -152,8 +152,8 @@ class Plan:
         return self.experiment.tasks if self.tasks is None else self.tasks
 
     def options(self, arm: Arm, seed: int) -> dict[str, Any]:
-        """All options of one run."""
-        return {**self.experiment.options, **self.given, **arm.options, "seed": seed}
+        """All options of one run; heads stay as trained unless an option says otherwise."""
+        return {"refit": "none", **self.experiment.options, **self.given, **arm.options, "seed": seed}
 
     def runs(self) -> list[Run]:
         """Every wanted run; the first seed of all arms comes before the second.

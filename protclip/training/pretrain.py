@@ -155,10 +155,10 @@ class Pretraining:
         display: Display,
     ) -> Refit | None:
         """Linear heads for the trained towers, where asked for."""
-        method = self.config.train.refit
-        if method == "none":
+        method, data = self.config.train.refit, setup.data
+        # Closed-form heads have been chosen in the same way already.
+        if method == "none" or (method == "auto" and self.config.train.objective == "cca"):
             return None
-        data = setup.data
         left, right = (
             own if own is not None else self._features(side, items, fabric, display)
             for own, side, items in zip(
@@ -341,7 +341,7 @@ class Pretraining:
             )
             return score(left, right, data.test, current.names)
 
-        if refit is not None:
+        if refit is not None and refit.model is not model:
             before = evaluate(model) if len(data.test) >= 2 else None
             model = refit.model
         if len(data.test) >= 2:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from protclip.alignment import TransportAlignment
-from protclip.alignment.cca import LinearMaps
+from protclip.alignment.cca import LinearMaps, Matrix
 from protclip.alignment.prepare import Preparation
 from protclip.alignment.selection import LEAST_PAIRS, SELECTION_ROUNDS
 from protclip.errors import ConfigError
-from protclip.evaluation import validation_scores
+from protclip.evaluation import gallery_vectors, reciprocal_ranks
 from protclip.modalities.pairs import AlignmentData
 from protclip.model import TwoTower
 
@@ -29,6 +29,15 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 """Settings tried on the validation items, by method."""
 
+AUTO_GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "cca": {"ridge": (0.3, 1.0, 3.0, 10.0, 30.0), "dim": (16, 64, 256)},
+    "transport": {"ridge": (1.0, 3.0, 10.0), "weight": (1.0, 3.0)},
+}
+"""The fewer ones of ``auto``, which nobody asked for and which must not take long."""
+
+TRIAL_ITEMS = 4000
+"""Items of each pool in the plans of trial fits."""
+
 
 @dataclass(frozen=True)
 class Refit:
@@ -39,7 +48,8 @@ class Refit:
     model : TwoTower
         The same towers under new linear heads.
     facts : dict
-        Method, pairs, pools, chosen settings and what chose them (TOML values).
+        Method (``none`` where ``auto`` left the heads alone), pairs, pools, chosen settings and what chose
+        them (TOML values).
     """
 
     model: TwoTower
@@ -65,7 +75,9 @@ def refit_heads(
         Pairs, pools and the validation gallery. Test items are not looked at.
     features : pair of float32 tensors [n, d_left], [m, d_right]
         Tower features of all items of both sides.
-    method : {"cca", "transport"}
+    method : {"cca", "transport", "auto"}
+        ``auto`` tries both, and keeps the heads as they are unless one of them is ahead of these on the
+        validation items by more than the standard error of the difference; the model is the same then.
     seed : int
         Of the cross-validation that stands in where there are no validation items.
     say : callable
@@ -76,8 +88,12 @@ def refit_heads(
     ConfigError
         With fewer than two pairs, or an unknown method.
     """
-    if method not in GRIDS:
-        raise ConfigError("unknown", where="--method", got=repr(method), expected=" or ".join(GRIDS))
+    if method not in (*GRIDS, "auto"):
+        raise ConfigError(
+            "unknown", where="--method", got=repr(method), expected=" or ".join((*GRIDS, "auto"))
+        )
+    if method == "auto" and (len(data.pairs) < LEAST_PAIRS or len(data.valid) < 2):
+        return Refit(model, {"method": "none", "chosen_by": "too few pairs or validation items"})
     if len(data.pairs) < 2:
         raise ConfigError(
             "a refit learns from pairs",
@@ -94,7 +110,6 @@ def refit_heads(
     ready = [sides[side](rows[side]) for side in (0, 1)]
     pairs = np.stack([np.arange(len(data.pairs))] * 2, 1)
     base = TransportAlignment(
-        method=method,
         standardise=False,
         components=None,
         seed=seed,
@@ -102,24 +117,47 @@ def refit_heads(
         dim=min(64, model.dim),
     )
     fit = (ready[0][train[0]], ready[1][train[1]], pairs)
+    grids = AUTO_GRIDS if method == "auto" else {method: GRIDS[method]}
     if len(data.valid) >= 2:
-        best, chosen_by = _by_validation(base, fit, ready, data, model)
+        best, ranks = _by_validation(base, fit, ready, data, model, grids)
+        chosen_by = f"{len(data.valid)} validation items"
+        if method == "auto" and (reason := _not_better(ranks, model, data, features)):
+            say(f"the heads stay as trained: {reason}")
+            return Refit(model, {"method": "none", "chosen_by": chosen_by, "reason": reason})
     elif len(pairs) >= LEAST_PAIRS:
-        best, chosen_by = base.set_params(select=True).fit(*fit), "cross-validation of the pairs"
+        best = base.set_params(method=method, select=True).fit(*fit)
+        chosen_by = "cross-validation of the pairs"
     else:
-        best, chosen_by = base.fit(*fit), "no held-out pairs: these are the defaults"
+        best, chosen_by = (
+            base.set_params(method=method).fit(*fit),
+            "no held-out pairs: these are the defaults",
+        )
     settings = {**best.get_params(), **getattr(best, "best_params_", {})}
     names = ["ridge", "dim", "power"]
-    names += ["weight", "plan", "rounds"] if method == "transport" else []
+    names += ["weight", "plan", "rounds"] if settings["method"] == "transport" else []
     facts = {
-        "method": method,
+        "method": settings["method"],
         "pairs": len(pairs),
         "unpaired": [len(data.left_pool), len(data.right_pool)],
         "chosen_by": chosen_by,
         **{name: settings[name] for name in names},
     }
-    say(f"refit by {method}: " + ", ".join(f"{n} {settings[n]}" for n in names) + f" ({chosen_by})")
+    said = ", ".join(f"{n} {settings[n]}" for n in names)
+    say(f"refit by {settings['method']}: {said} ({chosen_by})")
     return Refit(_with_heads(model, best.maps_, sides), facts)
+
+
+def _not_better(ranks: Matrix, model: TwoTower, data: AlignmentData, features: tuple[Tensor, Tensor]) -> str:
+    """Why the trained heads are kept: a refit has to be ahead of them by more than the standard error.
+
+    The best of many settings is ahead by chance more often than not, and by less than that error mostly.
+    """
+    vectors = gallery_vectors(model, data.valid, (data.left, data.right), features)
+    difference = ranks - reciprocal_ranks(*vectors, data.valid, model.names)
+    mean, error = float(difference.mean()), float(difference.std() / np.sqrt(len(difference)))
+    if mean > error:
+        return ""
+    return f"the best refit's reciprocal rank differs by {mean:+.3f}, with a standard error of {error:.3f}"
 
 
 def _by_validation(
@@ -128,26 +166,34 @@ def _by_validation(
     ready: list[Any],
     data: AlignmentData,
     model: TwoTower,
-) -> tuple[TransportAlignment, str]:
-    """The setting of the grid with the best mean reciprocal rank of validation partners."""
-    grid: Mapping[str, tuple[Any, ...]] = GRIDS[base.method]
+    grids: Mapping[str, Mapping[str, tuple[Any, ...]]],
+) -> tuple[TransportAlignment, Matrix]:
+    """The setting with the best mean reciprocal rank of validation partners, fitted; the items' ranks."""
     best: dict[str, Any] | None = None
-    best_score = -np.inf
-    dims = {"dim": sorted({min(dim, model.dim) for dim in grid["dim"]})} if "dim" in grid else {}
-    choices = {**grid, **dims}
-    for values in itertools.product(*choices.values()):
-        setting = dict(zip(choices, values, strict=True))
-        few = {"rounds": min(base.rounds, SELECTION_ROUNDS)}
-        trial = TransportAlignment(**{**base.get_params(), **setting, **few}).fit(*fit)
-        left = trial.transform_left(ready[0][data.valid.left])
-        right = trial.transform_right(ready[1][data.valid.right])
-        score = validation_scores(left, right, data.valid, model.names)["score"]
-        if score > best_score:
-            best, best_score = setting, score
+    best_ranks = np.array([-np.inf])
+    few = {"rounds": min(base.rounds, SELECTION_ROUNDS), "max_items": TRIAL_ITEMS}
+    for setting in _settings(grids, model.dim):
+        ranks = _ranks(TransportAlignment(**{**base.get_params(), **setting, **few}).fit(*fit), ready, data)
+        if ranks.mean() > best_ranks.mean():
+            best, best_ranks = setting, ranks
     if best is None:
         raise ConfigError("no map was found: the features are constant or not finite")
     chosen = TransportAlignment(**{**base.get_params(), **best}).fit(*fit)
-    return chosen, f"{len(data.valid)} validation items"
+    return chosen, _ranks(chosen, ready, data)
+
+
+def _settings(grids: Mapping[str, Mapping[str, tuple[Any, ...]]], most: int) -> Iterator[dict[str, Any]]:
+    for method, grid in grids.items():
+        dims = {"dim": sorted({min(dim, most) for dim in grid["dim"]})} if "dim" in grid else {}
+        choices = {**grid, **dims}
+        for values in itertools.product(*choices.values()):
+            yield {"method": method, **dict(zip(choices, values, strict=True))}
+
+
+def _ranks(fitted: TransportAlignment, ready: list[Any], data: AlignmentData) -> Matrix:
+    left = fitted.transform_left(ready[0][data.valid.left])
+    right = fitted.transform_right(ready[1][data.valid.right])
+    return reciprocal_ranks(left, right, data.valid, ("left", "right"))
 
 
 @torch.no_grad()

@@ -113,7 +113,7 @@ def test_pairs_choose_where_nothing_is_held_out(monkeypatch: pytest.MonkeyPatch)
 
 def test_pretraining_keeps_the_refitted_model_and_both_scores(tmp_path: Path) -> None:
     options: dict[str, Any] = {"objective": "clip", "steps": 4, "batch_size": 8, "device": "cpu", "dim": 8}
-    plain = pretrain(tmp_path / "plain", setup=make_setup(), **options)
+    plain = pretrain(tmp_path / "plain", setup=make_setup(), refit="none", **options)
     kept = pretrain(tmp_path / "refit", setup=make_setup(), refit="cca", **options)
     assert plain is not None
     assert kept is not None
@@ -130,7 +130,8 @@ def test_pretraining_keeps_the_refitted_model_and_both_scores(tmp_path: Path) ->
 
 def test_a_saved_model_is_refitted_into_a_folder_of_its_own(tmp_path: Path) -> None:
     setup = make_setup()
-    pretrain(tmp_path / "run", setup=setup, objective="clip", steps=4, batch_size=8, device="cpu", dim=8)
+    options: dict[str, Any] = {"objective": "clip", "steps": 4, "batch_size": 8, "device": "cpu", "dim": 8}
+    pretrain(tmp_path / "run", setup=setup, refit="none", **options)
     before = (tmp_path / "run" / "model" / "model.safetensors").read_bytes()
     said: list[str] = []
     report = refit_model(
@@ -166,3 +167,29 @@ def test_a_saved_model_is_refitted_into_a_folder_of_its_own(tmp_path: Path) -> N
         say=said.append,
     )
     assert any("WARNING: not the division" in text for text in said)
+
+
+def test_auto_changes_heads_only_where_validation_is_clearly_better(tmp_path: Path) -> None:
+    setup = make_setup()
+    untrained = model_of(setup)
+    said: list[str] = []
+    found = refit_heads(untrained, setup.data, features(), method="auto", say=said.append)
+    assert found.facts["method"] in ("cca", "transport")
+    assert found.model is not untrained
+    # A second time there is nothing to gain: the heads are the best of the same settings already.
+    again = refit_heads(found.model, setup.data, features(), method="auto", say=said.append)
+    assert again.model is found.model
+    assert again.facts["method"] == "none"
+    assert "standard error" in again.facts["reason"]
+    assert "stay as trained" in said[-1]
+    few = make_setup(pairs=3)
+    assert refit_heads(untrained, few.data, features(), method="auto").model is untrained
+
+    options: dict[str, Any] = {"objective": "clip", "steps": 0, "device": "cpu", "dim": 8}
+    plain = pretrain(tmp_path / "plain", setup=make_setup(), refit="none", **options)
+    auto = pretrain(tmp_path / "auto", setup=make_setup(), **options)
+    assert plain is not None
+    assert auto is not None
+    metrics = json.loads((tmp_path / "auto" / "metrics.json").read_text())
+    assert metrics["before_refit"]["retrieval"] == plain.metrics["retrieval"]
+    assert metrics["refit"]["method"] in ("cca", "transport")
