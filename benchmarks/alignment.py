@@ -2,10 +2,13 @@
 
     python benchmarks/alignment.py                                   # the shipped corpus, simple descriptors
     python benchmarks/alignment.py LEFT.h5 RIGHT.h5 --fractions 0.02 0.1 0.5 --repeats 3
+    python benchmarks/alignment.py --runs RUN ...                    # features, pairs, held-out items of runs
 
 Two files are matched by id; a third of the ids is held out (whole superfamilies on the shipped corpus), the
 given fraction of the others is paired, the rest are pools: shuffled (every partner is in the other pool) or
-disjoint (none is). Scores are R@10 and the median rank over the full held-out gallery, both directions.
+disjoint (none is). With run folders of `protclip pretrain`, one for each seed, the features are those of
+their towers, and pairs, pools and held-out test items are the run's own. Scores are R@10 and the median rank
+over the full held-out gallery, both directions.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,10 +62,17 @@ def from_files(left: Path, right: Path) -> tuple[Rows, Rows, list[str]]:
         return first[ids].astype(np.float64), second[ids].astype(np.float64), ids
 
 
-def evaluate(
-    name: str, x: Rows, y: Rows, groups: list[str], fraction: float, pools: str, seed: int
-) -> tuple[float, float, float]:
-    """R@10, median rank and seconds of one fit."""
+class Task(NamedTuple):
+    """Rows of both sides (the pairs first), the number of pairs, and matched held-out rows."""
+
+    x: Rows
+    y: Rows
+    pairs: int
+    test: tuple[Rows, Rows]
+
+
+def drawn(x: Rows, y: Rows, groups: list[str], fraction: float, pools: str, seed: int) -> Task:
+    """A division of matched rows by group."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(sorted(set(groups)))
     held = set(order[: len(order) // 3])
@@ -71,41 +82,89 @@ def evaluate(
     paired, free = train[:count], train[count:]
     left, right = (free, rng.permutation(free)) if pools == "shuffled" else (free[::2], free[1::2])
     rows = x[np.concatenate([paired, left])], y[np.concatenate([paired, right])]
+    return Task(*rows, count, (x[test], y[test]))
+
+
+def of_run(folder: Path, pools: str) -> Task:
+    """The division of a run, over the features of its towers."""
+    import dataclasses
+
+    import torch
+
+    from protclip.inference import encode
+    from protclip.model import TwoTower
+    from protclip.options import PretrainConfig
+
+    config = PretrainConfig.load(folder / "config.toml")
+    division = dataclasses.replace(config.data, pools=pools)
+    data = config.source.open().setup(division, seed=config.train.seed).data
+    model, _ = TwoTower.load(folder, "cpu")
+    rows = [
+        encode(model.sides[name], items, model.sides[name].encoder, device=torch.device("cpu")).astype(float)
+        for name, items in zip(model.names, (data.left, data.right), strict=True)
+    ]
+    train = (
+        np.concatenate([data.pairs[:, 0], data.left_pool]),
+        np.concatenate([data.pairs[:, 1], data.right_pool]),
+    )
+    test = rows[0][data.test.left], rows[1][data.test.right]
+    return Task(rows[0][train[0]], rows[1][train[1]], len(data.pairs), test)
+
+
+def evaluate(name: str, task: Task) -> tuple[float, float, float]:
+    """R@10, median rank and seconds of one fit."""
     begin = time.perf_counter()
-    model = make_alignment(name).fit(*rows, np.stack([np.arange(count)] * 2, 1))
+    model = make_alignment(name).fit(task.x, task.y, np.stack([np.arange(task.pairs)] * 2, 1))
     seconds = time.perf_counter() - begin
-    scores = score_retrieval(model.transform_left(x[test]), model.transform_right(y[test]))
+    scores = score_retrieval(model.transform_left(task.test[0]), model.transform_right(task.test[1]))
     both = (scores.forward, scores.backward)
     recall = float(np.mean([way.recall(10) for way in both]))
     return recall, float(np.mean([way.median_rank for way in both])), seconds
 
 
+def table(head: str, tasks: list[Task], methods: list[str], pools: str) -> None:
+    """Print one line for each method: mean and standard deviation over the tasks."""
+    baseline = None
+    for name in sorted(methods, key=lambda name: name != "cca"):
+        found = np.array([evaluate(name, task) for task in tasks])
+        recall, rank, seconds = found.mean(0)
+        spread = found.std(0, ddof=1) if len(found) > 1 else np.zeros(3)
+        baseline = recall if name == "cca" else baseline
+        ratio = f"{recall / baseline:.2f}" if baseline else ""
+        cells = [
+            head,
+            pools,
+            name,
+            f"{100 * recall:.1f} ± {100 * spread[0]:.1f}",
+            f"{rank:.0f} ± {spread[1]:.0f}",
+        ]
+        print("| " + " | ".join([*cells, ratio, f"{seconds:.1f}"]) + " |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("files", nargs="*", type=Path, help="two HDF5 files of embeddings")
+    parser.add_argument("--runs", nargs="+", type=Path, help="run folders of one arm, one for each seed")
     parser.add_argument("--fractions", nargs="+", type=float, default=[0.1, 0.5])
     parser.add_argument("--pools", nargs="+", default=["shuffled", "disjoint"])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    if len(options.files) not in (0, 2):
-        parser.error("give two files, or none for the shipped corpus")
+    if len(options.files) not in (0, 2) or (options.files and options.runs):
+        parser.error("give two files, or --runs, or nothing for the shipped corpus")
+    head = "| pairs | pools | method | R@10 % | median rank | R@10 / CCA | seconds |\n" + "|---" * 7 + "|"
+    if options.runs:
+        print(f"features of {', '.join(map(str, options.runs))}\n\n{head}")
+        for pools in options.pools:
+            tasks = [of_run(folder, pools) for folder in options.runs]
+            table(str(tasks[0].pairs), tasks, options.methods, pools)
+        return
     x, y, groups = from_files(*options.files) if options.files else shipped()
-    print(f"{len(x)} items of {len(set(groups))} groups; {x.shape[1]} and {y.shape[1]} features\n")
-    print("| pairs | pools | method | R@10 % | median rank | R@10 / CCA | seconds |")
-    print("|---|---|---|---|---|---|---|")
+    print(f"{len(x)} items of {len(set(groups))} groups; {x.shape[1]} and {y.shape[1]} features\n\n{head}")
     for fraction in options.fractions:
         for pools in options.pools:
-            baseline = None
-            for name in sorted(options.methods, key=lambda name: name != "cca"):
-                found = np.array(
-                    [evaluate(name, x, y, groups, fraction, pools, seed) for seed in range(options.repeats)]
-                )
-                recall, rank, seconds = found.mean(0)
-                baseline = recall if name == "cca" else baseline
-                ratio = f"{recall / baseline:.2f}" if baseline else ""
-                cells = [f"{fraction:.0%}", pools, name, f"{100 * recall:.1f}", f"{rank:.1f}", ratio]
-                print("| " + " | ".join([*cells, f"{seconds:.1f}"]) + " |", flush=True)
+            tasks = [drawn(x, y, groups, fraction, pools, seed) for seed in range(options.repeats)]
+            table(f"{fraction:.0%}", tasks, options.methods, pools)
 
 
 if __name__ == "__main__":
