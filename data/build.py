@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from protclip.data.parse import (
     Failure,
     Item,
     ReadSettings,
+    Work,
     make_items,
     reader_version,
     run_chunks,
@@ -248,9 +249,12 @@ def _build(
         "files": len(items),
         "notices": list(folder.notices),
     }
-    with CorpusWriter(out, labels, provenance) as writer:
+    writer = CorpusWriter(out, labels, provenance)
+    with ExitStack() as stack:
 
         def merge(shard: Path) -> None:
+            if not writer.is_open:
+                stack.enter_context(writer)
             with Corpus(shard) as part:
                 failures.extend(Failure(*failure) for failure in part.provenance["failures"])
                 for facts, values in part.raw_blocks():
@@ -288,7 +292,8 @@ def parse_items(
     """Read `items` into shards in the folder `partial`, in order; also how many were there already.
 
     Each shard is a small corpus whose provenance lists its failures. `ready` is called with every shard, in
-    order, as soon as it and all shards before it are there.
+    order, as soon as it and all shards before it are there; never before the workers are started, which may
+    be copies of this process and should inherit no open corpus.
 
     Raises
     ------
@@ -299,27 +304,31 @@ def parse_items(
         partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError("cannot be written", where=str(partial), got=error.strerror or str(error)) from None
-    size = min(max(CHUNK_FILES, len(items) // 32), LARGEST_CHUNK)
-    chunks = [items[i : i + size] for i in range(0, len(items), size)]
-    shards = [
-        partial / f"{hashlib.sha256(stamp(chunk, settings).encode()).hexdigest()[:32]}.h5" for chunk in chunks
-    ]
-    todo, resumed = [], 0
-    for chunk, shard in zip(chunks, shards, strict=True):
-        done = _finished(shard)
-        if done is None:
-            todo.append((chunk, shard))
-        else:
-            resumed += done
+    chunks = _cut(items)
+    shards: list[Path] = []
+    waiting: set[Path] = set()
+    given = resumed = 0
     if workers is None:
-        large = sum(len(chunk) for chunk, _ in todo) >= PARALLEL_FROM
         # A daemonic process (a data loader's worker, say) may not start others.
-        workers = available_cores() if large and not multiprocessing.current_process().daemon else 1
-    workers = min(workers, max(1, len(todo)))
+        alone = len(items) < PARALLEL_FROM or multiprocessing.current_process().daemon
+        workers = 1 if alone else available_cores()
     with _bar(progress, len(items)) as advance:
-        advance(len(items) - sum(len(chunk) for chunk, _ in todo))
-        waiting = {shard for _, shard in todo}
-        given = 0
+
+        def todo() -> Iterator[Work]:
+            # Looked up one by one, so that the first workers need not wait for all names.
+            nonlocal resumed
+            for chunk in chunks:
+                name = hashlib.sha256(stamp(chunk, settings).encode()).hexdigest()[:32]
+                shard = partial / f"{name}.h5"
+                done = _finished(shard)
+                if done is None:
+                    waiting.add(shard)
+                shards.append(shard)
+                if done is None:
+                    yield chunk, shard
+                else:
+                    resumed += done
+                    advance(len(chunk))
 
         def give() -> None:
             nonlocal given
@@ -327,12 +336,23 @@ def parse_items(
                 ready(shards[given])
                 given += 1
 
-        give()
-        for chunk, shard in run_chunks(todo, settings, workers):
+        for chunk, shard in run_chunks(todo(), settings, min(workers, len(chunks))):
             advance(len(chunk))
             waiting.discard(shard)
             give()
+        give()
     return shards, resumed
+
+
+def _cut(items: list[Item]) -> list[list[Item]]:
+    """Chunks of the items; the last ones are smaller, so that workers finish at about the same time."""
+    size = min(max(CHUNK_FILES, len(items) // 32), LARGEST_CHUNK)
+    chunks, start = [], 0
+    while start < len(items):
+        stop = start + min(size, max(CHUNK_FILES, (len(items) - start) // 2))
+        chunks.append(items[start:stop])
+        start = stop
+    return chunks
 
 
 def _finished(shard: Path) -> int | None:
@@ -371,6 +391,7 @@ def _bar(show: bool, total: int) -> Iterator[Callable[[int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("reading structures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    # Drawn when it moves, not by a thread: that would keep workers from starting as copies of this process.
+    with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bar:
         task = bar.add_task("", total=total)
-        yield lambda n: bar.update(task, advance=n)
+        yield lambda n: bar.update(task, advance=n, refresh=True)

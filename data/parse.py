@@ -10,7 +10,8 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -76,11 +77,12 @@ def stamp(items: list[Item], settings: ReadSettings) -> str:
     digest = hashlib.sha256(f"{FORMAT_VERSION} {reader_version()} {asdict(settings)}".encode())
     for item in items:
         try:
-            facts = Path(item.path).stat()
+            facts = os.stat(item.path)  # noqa: PTH116  (a path object costs more than the look)
             state = (facts.st_size, facts.st_mtime_ns)
         except OSError:
             state = (0, 0)
-        digest.update(repr((Path(item.path).name, *item[::2], item.chopping, *state)).encode())
+        name = os.path.basename(item.path)  # noqa: PTH119
+        digest.update(repr((name, *item[::2], item.chopping, *state)).encode())
     return digest.hexdigest()
 
 
@@ -147,7 +149,7 @@ def parse_chunk(items: list[Item], settings: ReadSettings, shard: Path) -> int:
     return len(items)
 
 
-def run_chunks(todo: list[Work], settings: ReadSettings, workers: int) -> Iterator[Work]:
+def run_chunks(todo: Iterable[Work], settings: ReadSettings, workers: int) -> Iterator[Work]:
     """Parse chunks, giving each as it is finished.
 
     Raises
@@ -160,8 +162,13 @@ def run_chunks(todo: list[Work], settings: ReadSettings, workers: int) -> Iterat
             parse_chunk(items, settings, shard)
             yield items, shard
         return
-    # Spawned workers start clean: no threads, locks or HDF5 handles of this process.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
+    method = start_method()
+    if method == "fork":
+        # What workers need is imported here once: starting them then takes milliseconds.
+        import h5py  # noqa: F401  (lazy, as below)
+
+        import protclip.structure.read  # noqa: F401
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method), _start_worker)
     try:
         queue = iter(todo)
         running: set[Future[int]] = set()
@@ -187,6 +194,25 @@ def run_chunks(todo: list[Work], settings: ReadSettings, workers: int) -> Iterat
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def start_method() -> Literal["fork", "spawn"]:
+    """How to start workers: as copies of this process where that is safe, else afresh.
+
+    A copy has one thread, whatever the others were doing or holding. So this process must have no other,
+    Python's or a library's, but for those whose library stops them when a fork is near, as OpenBLAS does: a
+    first child that ends at once shows which are left. Only Linux says how many threads there are.
+    """
+    tasks = Path("/proc/self/task")
+    if threading.active_count() > 1 or not (hasattr(os, "fork") and tasks.is_dir()):
+        return "spawn"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # newer Pythons warn of the very threads that are looked for
+        child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return "fork" if len(list(tasks.iterdir())) == 1 else "spawn"
 
 
 def _start_worker() -> None:

@@ -259,10 +259,7 @@ class Corpus(LazyH5):
         table = self._column("dropped")
         if not len(table):
             return {}
-        if "dropped_kinds" not in self._columns:
-            with self._damage():
-                self._columns["dropped_kinds"] = np.array(json.loads(str(self.file.attrs["dropped_kinds"])))
-        kinds = self._columns["dropped_kinds"].tolist()
+        kinds = self._kinds()
         if i is not None:
             # The table is sorted by protein.
             table = table[slice(*np.searchsorted(table[:, 0], [i, i + 1]))]
@@ -271,15 +268,33 @@ class Corpus(LazyH5):
             counts[kinds[kind]] += count
         return dict(counts)
 
+    def _kinds(self) -> list[str]:
+        if "dropped_kinds" not in self._columns:
+            with self._damage():
+                self._columns["dropped_kinds"] = np.array(json.loads(str(self.file.attrs["dropped_kinds"])))
+        kinds: list[str] = self._columns["dropped_kinds"].tolist()
+        return kinds
+
+    def _dropped_of(self, run: NDArray[np.int64]) -> list[dict[str, int]]:
+        """What reading left out of each protein of a run of neighbours."""
+        found: list[dict[str, int]] = [{} for _ in run]
+        table = self._column("dropped")
+        first, last = np.searchsorted(table[:, 0], [run[0], run[-1] + 1])
+        if first < last:
+            kinds = self._kinds()
+            for i, kind, count in table[first:last].tolist():
+                counts = found[i - run[0]]
+                counts[kinds[kind]] = counts.get(kinds[kind], 0) + count
+        return found
+
     def raw_blocks(
         self,
     ) -> Iterator[tuple[list[RawProtein], dict[str, NDArray[Any]]]]:
         """Proteins in stored form, block by block, for :meth:`CorpusWriter.add_raw`."""
         lengths, ids, has_plddt = self.lengths, self._column("id"), self._column("has_plddt")
         for run in self._runs(np.arange(len(self))):
-            facts: list[RawProtein] = [
-                (str(ids[i]), int(lengths[i]), bool(has_plddt[i]), self.dropped(int(i))) for i in run
-            ]
+            columns = (part[run].tolist() for part in (ids, lengths, has_plddt))
+            facts: list[RawProtein] = list(zip(*columns, self._dropped_of(run), strict=True))
             yield facts, self._raw(run)
 
     def verify(self) -> None:

@@ -115,6 +115,11 @@ class CorpusWriter:
                 raise
         return self._stack.__exit__(kind, error, trace)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the ``with`` block has begun."""
+        return self._file is not None
+
     def __len__(self) -> int:
         return len(self._ids)
 
@@ -188,7 +193,7 @@ class CorpusWriter:
             self._file[name].resize(end, axis=0)
             # Chunks that are never written take no space and read as the fill value: C-alpha models
             # then cost nothing for N, C and O, experimental ones nothing for pLDDT.
-            empty = (name == "backbone" and (block == MISSING).all()) or (
+            empty = (name == "backbone" and block.max() == MISSING) or (
                 name == "plddt" and np.isnan(block).all()
             )
             if not empty:

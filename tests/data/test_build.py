@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import protclip.data.parse as parse
-from protclip.data.build import CHUNK_FILES, build_corpus, cached_corpus, failed_path
+from protclip.data.build import CHUNK_FILES, LARGEST_CHUNK, _cut, build_corpus, cached_corpus, failed_path
 from protclip.data.parse import Item, ReadSettings
 from protclip.data.store import Corpus
 from protclip.errors import DataError
@@ -208,9 +208,12 @@ def _runs(pid: int) -> bool:
 
 def test_a_dying_worker_is_reported(mixed: Path, tmp_path: Path) -> None:
     script = tmp_path / "no_guard.py"
-    # Without the main guard every spawned worker starts a build of its own and dies.
+    # Without the main guard every spawned worker starts a build of its own and dies; with a second thread
+    # they are spawned everywhere.
     script.write_text(
-        f"from protclip.data.build import build_corpus\nbuild_corpus({str(mixed)!r}, 'c.h5', workers=2)\n"
+        "import threading\nfrom protclip.data.build import build_corpus\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        f"build_corpus({str(mixed)!r}, 'c.h5', workers=2)\n"
     )
     for k in range(40):
         (mixed / f"2xxx{'ABCD'[k % 4]}{k:02d}").write_text("")
@@ -220,6 +223,76 @@ def test_a_dying_worker_is_reported(mixed: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "a worker process died" in done.stderr
     assert '__name__ == "__main__"' in done.stderr
+
+
+_FORKED = """
+import os, signal, sys
+import protclip.data.build as build
+import protclip.data.parse as parse
+
+read = parse.read_item
+
+def watch(item, settings):
+    if os.getpid() == parent:  # spawned workers would not know this function
+        sys.exit("not in a worker")
+    names = {os.path.basename(os.readlink(f"/proc/self/fd/{fd}")) for fd in os.listdir("/proc/self/fd")
+             if os.path.exists(f"/proc/self/fd/{fd}")}
+    if any(name.startswith(".c.h5.") for name in names):
+        sys.exit("the unfinished corpus is open in a worker")
+    if item.id == sys.argv[2]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read(item, settings)
+
+parent = os.getpid()
+parse.read_item = watch
+print(build.build_corpus(sys.argv[1], "c.h5", workers=2, progress=True))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_forked_workers(cath_dir: Path, sample_file: Path, tmp_path: Path) -> None:
+    """No main guard is needed, nothing half-written is inherited, and a worker that is killed is reported."""
+    script = tmp_path / "build.py"
+    script.write_text(_FORKED)
+
+    def run(victim: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(script), str(cath_dir), victim]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+    killed = run("1ubiA00")
+    assert killed.returncode == 1
+    assert "a worker process died" in killed.stderr
+    assert not (tmp_path / "c.h5").exists()
+    whole = run("nobody")
+    assert whole.returncode == 0, whole.stderr
+    assert "168 proteins" in whole.stdout
+    assert (tmp_path / "c.h5").read_bytes() == sample_file.read_bytes()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_workers_are_copies_only_of_processes_with_one_thread() -> None:
+    code = "import threading; from protclip.data.parse import start_method; {}; print(start_method())"
+    for before, expected in {
+        "import numpy; a = numpy.ones((500, 500)); a @ a": "fork",  # OpenBLAS stops its threads at a fork
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()": "spawn",
+        # A thread that Python does not know of.
+        "import _thread, time; _thread.start_new_thread(time.sleep, (9,))": "spawn",
+    }.items():
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(before)], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.split() == [expected], before
+
+
+def test_chunks_get_smaller_at_the_end() -> None:
+    for n in (1, 32, 33, 168, 3379, 100_000):
+        items = [Item(str(i), "", None, "") for i in range(n)]
+        chunks = _cut(items)
+        assert [item for chunk in chunks for item in chunk] == items
+        sizes = [len(chunk) for chunk in chunks]
+        assert sizes == sorted(sizes, reverse=True)
+        assert max(sizes) <= LARGEST_CHUNK
+        assert sizes[-1] <= CHUNK_FILES
 
 
 def test_cache_is_built_once_and_notices_changes(
