@@ -3,8 +3,8 @@
     python benchmarks/embedding.py [--items 100000] [--rate-items 256] [--device cpu] [--json FILE]
 
 Items are made from the shipped domains and all differ: sequences with a twentieth of their residues
-exchanged, structures with 0.1 A of noise on every atom. Rates: `AlignedModel.embed` over a list, in turns with
-one call for each item, and with what there is without protclip, one item at a time too: the published
+exchanged, structures with 0.1 A of noise on every atom. Rates: `AlignedModel.embed` over a list, in turns
+with one call for each item, and with what there is without protclip, one item at a time too: the published
 formulation of CDConv (messages of edges x K x C), and fair-esm's own converter and forward. These have the
 same weights and end in the same head; their vectors are compared first. Memory: what `protclip embed` does
 with a FASTA file and a corpus file, in a process of its own for each size.
@@ -195,8 +195,8 @@ def main() -> None:
         lengths = [len(p) for p in proteins]
         threads = f", {torch.get_num_threads()} threads" if not cuda else ""
         report.say(
-            f"{len(proteins)} items of {np.mean(lengths):.0f} residues on average, {options.device}{threads}. "
-            f"One at a time: the first {max(8, len(proteins) // 8)} of them."
+            f"{len(proteins)} items of {np.mean(lengths):.0f} residues on average, "
+            f"{options.device}{threads}. One at a time: the first {max(8, len(proteins) // 8)} of them."
         )
         head = ["tower", "form", "items/s", "against the first form", "against ours, one at a time"]
         report.table([*head, "largest difference"], rows)
