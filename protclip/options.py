@@ -195,7 +195,7 @@ class TrainConfig:
         N, rows per modality and step, over all processes; ``auto`` takes as many as stand for the
         distribution of the training items, see :mod:`protclip.training.batch_size`.
     pairs_per_batch : int or None
-        M; None chooses half the batch or the pairs' share, whichever is larger.
+        M; None chooses three quarters of the batch or the pairs' share, whichever is larger.
     micro_batch_size : int or None
         Rows that are in memory at once; the loss still sees all N (features are computed twice).
     head_lr, encoder_lr : float
@@ -218,7 +218,7 @@ class TrainConfig:
         64, "Rows per modality and step; auto: as many as stand for the training items", panel=TRAIN
     )
     pairs_per_batch: int | None = option(
-        None, "Matched rows of a batch [default: half, or the pairs' share]", panel=TRAIN
+        None, "Matched rows of a batch [default: three quarters, or the pairs' share]", panel=TRAIN
     )
     micro_batch_size: int | None = option(None, "Rows in memory at once; the loss sees all", panel=TRAIN)
     head_lr: float = option(1e-3, "Peak learning rate of the heads", panel=TRAIN)

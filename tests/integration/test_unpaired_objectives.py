@@ -40,7 +40,7 @@ def test_each_objective_trains_on_its_terms(
     objective: str, tmp_path: Path, cath_dir: Path, quick: list[str], cli: Cli
 ) -> None:
     run = tmp_path / "run"
-    options = ["--cath", cath_dir, "--steps", 4, "--paired", 0.4, "--loss", "transport_every=1"]
+    options = ["--cath", cath_dir, "--steps", 8, "--paired", 0.4, "--loss", "transport_every=1"]
     cli("pretrain", *options, "--objective", objective, "--out", run, *quick)
     rows = list(csv.DictReader((run / "log.csv").open()))
     known = {"step", "rate", "loss", "temperature", "valid_R@1", "valid_R@10", "valid_mrr"}

@@ -67,8 +67,8 @@ def test_steps_can_be_asked_in_any_order() -> None:
 @pytest.mark.parametrize(
     ("pairs", "pool", "options", "expected"),
     [
-        (100, 100, {}, (4, 4)),  # half paired
-        (10, 1000, {}, (4, 4)),  # few pairs still fill half of the batch
+        (100, 100, {}, (6, 2)),  # half paired
+        (10, 1000, {}, (6, 2)),  # few pairs still fill most of the batch
         (2, 1000, {}, (2, 6)),  # but never stand twice in it
         (90, 10, {}, (7, 1)),  # mostly paired: their share
         (100, 0, {}, (8, 0)),
