@@ -1,11 +1,13 @@
-"""Embedding many items: against one at a time, and peak memory as the input grows.
+"""Embedding many items: against one at a time, with and without protclip, and peak memory as the input grows.
 
     python benchmarks/embedding.py [--items 100000] [--rate-items 256] [--device cpu] [--json FILE]
 
 Items are made from the shipped domains and all differ: sequences with a twentieth of their residues
-exchanged, structures with 0.1 A of noise on every atom. Rates: `AlignedModel.embed` over a list against one
-call for each item, in turns. Memory: what `protclip embed` does with a FASTA file and a corpus file, in a
-process of its own for each size.
+exchanged, structures with 0.1 A of noise on every atom. Rates: `AlignedModel.embed` over a list, in turns
+with one call for each item, and with what there is without protclip, one item at a time too: the published
+formulation of CDConv (messages of edges x K x C), and fair-esm's own converter and forward. These have the
+same weights and end in the same head; their vectors are compared first. Memory: what `protclip embed` does
+with a FASTA file and a corpus file, in a process of its own for each size.
 """
 
 from __future__ import annotations
@@ -13,13 +15,18 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import esm
 import numpy as np
 import torch
+from cdconv import use_form
+from numpy.typing import NDArray
 from report import DOMPDB, Report, in_new_process, status, take_turns
 
 from protclip.data.store import write_corpus
@@ -72,16 +79,82 @@ def embed_here(model: str, name: str, source: str, device: str) -> None:
     print(json.dumps({"seconds": seconds, "bytes": peak, "embedded": report.embedded}))
 
 
-def rates(model: AlignedModel, name: str, items: list[object], rounds: int) -> tuple[float, float]:
-    """Items a second in one call, and its ratio to one item a call."""
+@torch.inference_mode()
+def published(model: AlignedModel, proteins: list[Protein]) -> NDArray[np.float32]:
+    """Unit vectors by the published formulation of CDConv, one protein at a time."""
+    side, device = model.towers.sides["structure"], model.towers.log_scale.device
+    out = []
+    for protein in proteins:
+        batch: Any = side.collate([protein]).to(device)
+        use_form("published", side.encoder, batch)
+        out.append(model.towers.embed("structure", batch).cpu().numpy())
+    use_form("ours", side.encoder, batch)
+    return np.concatenate(out)
+
+
+def fair_esm(model: AlignedModel) -> Any:
+    """fair-esm's network with the weights of a model's sequence tower."""
+    net: Any = model.towers.sides["sequence"].encoder.net
+    theirs = esm.ESM2(
+        net.shape.layers, net.shape.width, net.shape.heads, token_dropout=net.shape.token_dropout
+    )
+    unknown = theirs.load_state_dict(net.state_dict(), strict=False).unexpected_keys
+    frequencies = {key: net.inv_freq for key in theirs.state_dict() if key.endswith("inv_freq")}
+    theirs.load_state_dict(frequencies, strict=False)
+    if set(unknown) - {"inv_freq"}:
+        sys.exit(f"fair-esm has no {', '.join(unknown)}")
+    return theirs.eval().to(model.towers.log_scale.device)
+
+
+@torch.inference_mode()
+def by_fair_esm(model: AlignedModel, theirs: Any, sequences: list[str]) -> NDArray[np.float32]:
+    """Unit vectors of mean residue features by fair-esm, one sequence at a time."""
+    convert, last = theirs.alphabet.get_batch_converter(), theirs.num_layers
+    out = []
+    for sequence in sequences:
+        _, _, tokens = convert([("", sequence)])
+        rows = theirs(tokens.to(model.towers.log_scale.device), repr_layers=[last])["representations"][last]
+        mean = rows[:, 1 : 1 + len(sequence)].mean(1)
+        out.append(model.towers.project("sequence", mean).cpu().numpy())
+    return np.concatenate(out)
+
+
+def rates(path: Path, name: str, items: list[Any], rounds: int, device: str) -> list[dict[str, Any]]:
+    """Items a second of every form, its ratio to the form without protclip, and to ours one at a time."""
+    model, half = load(path, device, precision="fp32"), load(path, device, precision="bf16")
     few = items[: max(8, len(items) // 8)]
-    arms = {
-        "all": lambda: model.embed(name, items),
-        "one": lambda: [model.embed(name, [item]) for item in few],
+    if name == "structure":
+        label = "published formulation, one at a time, fp32"
+        arms = {label: lambda: published(model, few)}
+    else:
+        label, theirs = "fair-esm, one at a time, fp32", fair_esm(model)
+        arms = {label: lambda: by_fair_esm(model, theirs, few)}
+    alone = "ours, one at a time, fp32"
+    arms[alone] = lambda: np.concatenate([model.embed(name, [item]).vectors for item in few])
+    arms["ours, batches, fp32"] = lambda: model.embed(name, items).vectors
+    arms["ours, batches, bf16"] = lambda: half.embed(name, items).vectors
+    expected = arms[label]()
+    errors = {form: float(np.abs(run()[: len(few)] - expected).max()) for form, run in arms.items()}
+    for form, error in errors.items():
+        if error > (5e-2 if form.endswith("bf16") else 1e-4):
+            sys.exit(f"{form} gives other vectors than {label}: they differ by {error:.0e}")
+    # With one thread, processor time: other work on the machine disturbs it little.
+    single = torch.get_num_threads() == 1 and device == "cpu"
+    times = take_turns(arms, rounds, clock=time.process_time if single else time.perf_counter)
+    each = {
+        form: np.array(spent) / (len(items) if "batches" in form else len(few))
+        for form, spent in times.items()
     }
-    times = take_turns(arms, rounds)
-    ratios = [(b / len(few)) / (a / len(items)) for a, b in zip(times["all"], times["one"], strict=True)]
-    return len(items) / statistics.median(times["all"]), statistics.median(ratios)
+    return [
+        {
+            "form": form,
+            "items/s": 1 / statistics.median(spent.tolist()),
+            "against theirs": statistics.median((each[label] / spent).tolist()),
+            "against one": statistics.median((each[alone] / spent).tolist()),
+            "largest difference": errors[form],
+        }
+        for form, spent in each.items()
+    ]
 
 
 def main() -> None:
@@ -110,21 +183,27 @@ def main() -> None:
         rows = []
         for k, (structure, sequence) in enumerate(sizes):
             path = make_model(home / str(k), structure, sequence)
-            model = load(path, options.device)
             for name, tower, items in (
                 ("structure", f"CDConv {structure}", proteins),
                 ("sequence", f"ESM-2 {sequence}", [p.sequence for p in proteins]),
             ):
-                rate, ratio = rates(model, name, items, options.rounds)
-                rows.append([tower, f"{rate:.1f}", f"{ratio:.1f}x"])
-                report.figures[tower] = {"items/s": rate, "ratio": ratio}
+                for row in rates(path, name, items, options.rounds, options.device):
+                    ratios = [f"{row[key]:.1f}x" for key in ("against theirs", "against one")]
+                    difference = f"{row['largest difference']:.0e}"
+                    rows.append([tower, row["form"], f"{row['items/s']:.1f}", *ratios, difference])
+                    report.figures[f"{tower}, {row['form']}"] = row
         lengths = [len(p) for p in proteins]
-        report.say(f"{len(proteins)} items of {np.mean(lengths):.0f} residues on average, {options.device}.")
-        report.table(["tower", "items/s", "against one at a time"], rows)
+        place = options.device if cuda else f"cpu, {torch.get_num_threads()} threads"
+        report.say(
+            f"{len(proteins)} items of {np.mean(lengths):.0f} residues on average, {place}; "
+            f"one at a time: the first {max(8, len(proteins) // 8)} of them."
+        )
+        head = ["tower", "form", "items/s", "against the first form", "against ours, one at a time"]
+        report.table([*head, "largest difference"], rows)
 
         small = home / str(len(sizes) - 1)
         rows = []
-        for count in sorted({max(200, options.items // 50), max(500, options.items // 10), options.items}):
+        for count in sorted({max(200, options.items // 100), max(500, options.items // 10), options.items}):
             fasta, store = home / f"{count}.fasta", home / f"{count}.h5"
             with fasta.open("w") as file:
                 file.writelines(f">{p.id}\n{p.sequence}\n" for p in variants(count))

@@ -316,7 +316,7 @@ def merge_shards(shards: ShardSet, out: Path) -> int:
     facts = {"modality": shards.made_by["modality"], "made_by": json.dumps(shards.made_by)}
     with atomic_path(out) as partial:
         schema = pq.read_schema(shards.paths[0]).with_metadata(facts)
-        with pq.ParquetWriter(partial, schema) as writer:
+        with pq.ParquetWriter(partial, schema, use_dictionary=False) as writer:
             for path in shards.paths:
                 with pq.ParquetFile(path) as file:
                     for group in range(file.num_row_groups):

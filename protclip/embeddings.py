@@ -97,7 +97,9 @@ class Embeddings:
         flat = pa.array(np.ascontiguousarray(self.vectors).reshape(-1))
         column = pa.FixedSizeListArray.from_arrays(flat, self.vectors.shape[1])
         with atomic_path(path) as partial:
-            pq.write_table(pa.table({"id": pa.array(self.ids), "embedding": column}), partial)
+            pq.write_table(
+                pa.table({"id": pa.array(self.ids), "embedding": column}), partial, use_dictionary=False
+            )
 
     @classmethod
     def from_hdf5(cls, path: str | Path) -> Embeddings:
