@@ -193,10 +193,10 @@ def main() -> None:
                     rows.append([tower, row["form"], f"{row['items/s']:.1f}", *ratios, difference])
                     report.figures[f"{tower}, {row['form']}"] = row
         lengths = [len(p) for p in proteins]
-        threads = f", {torch.get_num_threads()} threads" if not cuda else ""
+        place = options.device if cuda else f"cpu, {torch.get_num_threads()} threads"
         report.say(
-            f"{len(proteins)} items of {np.mean(lengths):.0f} residues on average, "
-            f"{options.device}{threads}. One at a time: the first {max(8, len(proteins) // 8)} of them."
+            f"{len(proteins)} items of {np.mean(lengths):.0f} residues on average, {place}; "
+            f"one at a time: the first {max(8, len(proteins) // 8)} of them."
         )
         head = ["tower", "form", "items/s", "against the first form", "against ours, one at a time"]
         report.table([*head, "largest difference"], rows)
