@@ -83,7 +83,7 @@ class Fingerprint:
 
     def add_residues(self, name: str, values: NDArray[np.generic]) -> None:
         """Append residues of one per-residue dataset."""
-        self._residues[name].update(np.ascontiguousarray(values, PER_RESIDUE[name][1]).reshape(-1))
+        self._residues[name].update(np.ascontiguousarray(values, PER_RESIDUE[name][1]).reshape(-1).data)
 
     def add_protein(self, id: str, length: int, label: tuple[object, ...]) -> None:
         """Append one protein's id, length and labels."""

@@ -125,9 +125,8 @@ class Runner:
                 if self.stopping.is_set():
                     return Outcome(run, "interrupted")
                 with self.folders[stage.folder]:  # towers that several runs share are trained once
-                    if stage.finished:
-                        continue
-                    code, reason = self._call(run, stage, self.environments[slot])
+                    done = stage.finished
+                    code, reason = (0, "") if done else self._call(run, stage, self.environments[slot])
                 if code == INTERRUPTED or (code != 0 and self.stopping.is_set()):
                     return Outcome(run, "interrupted")
                 if code is None:
