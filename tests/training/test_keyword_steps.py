@@ -76,7 +76,7 @@ def test_a_batch_whose_pairs_have_no_keywords(make_toy: Make) -> None:
         row /= 100
     batch = loop.dataset[0]
     assert "right_keywords" not in batch.streams
-    assert batch.candidates["right"].shape == (8, 0)
+    assert batch.candidates["right"].shape == (12, 0)
     assert loop._step(0, batch)["keywords"] == 0.0
 
 
