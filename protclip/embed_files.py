@@ -19,6 +19,7 @@ from protclip.embedding import AlignedModel, Window
 from protclip.embeddings import Embeddings
 from protclip.errors import ConfigError, DataError
 from protclip.files import atomic_write
+from protclip.inference import SeenIds
 
 SUFFIXES = (".h5", ".hdf5", ".parquet")
 
@@ -75,7 +76,10 @@ def embed_to_file(
     parts = out.with_name(out.name + ".parts")
     made_by = origin(model, name, source, per_residue=per_residue)
     finished = _open_parts(parts, made_by)
-    seen = {id for path in finished for id in _read_part(path).ids}
+    seen = SeenIds()
+    for path in finished:
+        for id in _read_part(path).ids:
+            seen.add(id)
     resumed = len(seen)
     done(resumed)
     number = len(finished)
