@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from protclip.embeddings import Embeddings
 from protclip.errors import ConfigError, DataError, ProtclipError
-from protclip.inference import autocast, embed_items, pick_device, readable_windows
+from protclip.inference import Done, autocast, embed_items, pick_device, readable_windows
 from protclip.modalities.base import budget_batches
 from protclip.modalities.shortcuts import Shortcuts
 from protclip.model import TwoTower, file_fingerprint, find_model
@@ -117,6 +117,7 @@ class AlignedModel(Shortcuts):
         per_residue: bool = False,
         skip: Callable[[str], bool] = lambda id: False,
         window: int = WINDOW,
+        done: Done = lambda n: None,
     ) -> Iterator[Window]:
         """Embed a stream of any length, window by window, in input order and constant memory.
 
@@ -126,11 +127,13 @@ class AlignedModel(Shortcuts):
         ----------
         skip : callable
             Ids for which it is True are passed over (done before).
+        done : callable
+            Told the number of items of each finished batch.
         """
         side = self._side(name)
         for readable in readable_windows(side.stream(source), window, skip=skip):
             result = Window(ids=readable.ids, failed=readable.failed)
-            self._compute(name, readable.items, result, per_residue)
+            self._compute(name, readable.items, result, per_residue, done)
             yield result
 
     def side_of(self, path: Path) -> str:
@@ -163,7 +166,7 @@ class AlignedModel(Shortcuts):
             )
         return self.towers.sides[name]
 
-    def _compute(self, name: str, items: list[Any], result: Window, per_residue: bool) -> None:
+    def _compute(self, name: str, items: list[Any], result: Window, per_residue: bool, done: Done) -> None:
         side = self._side(name)
         result.digests = [side.digest(item) for item in items]
         result.remarks = side.remarks(items)
@@ -173,9 +176,9 @@ class AlignedModel(Shortcuts):
         unique = {digest: k for k, digest in enumerate(first)}
         kept = [items[i] for i in first.values()]
         try:
-            vectors = embed_items(self.towers, name, kept, precision=self.precision)
+            vectors = embed_items(self.towers, name, kept, precision=self.precision, done=done)
         except ProtclipError:
-            self._one_by_one(name, items, result, per_residue)
+            self._one_by_one(name, items, result, per_residue, done)
             return
         if items:
             result.vectors = vectors[[unique[d] for d in result.digests]]
@@ -183,7 +186,7 @@ class AlignedModel(Shortcuts):
             rows = self._residues(name, kept)
             result.residues = {id: rows[unique[d]] for id, d in zip(result.ids, result.digests, strict=True)}
 
-    def _one_by_one(self, name: str, items: list[Any], result: Window, per_residue: bool) -> None:
+    def _one_by_one(self, name: str, items: list[Any], result: Window, per_residue: bool, done: Done) -> None:
         """Find the items that the encoder refuses and embed the others."""
         good: list[int] = []
         side = self._side(name)
@@ -197,7 +200,7 @@ class AlignedModel(Shortcuts):
         if len(good) == len(items):
             raise DataError("a batch failed although each of its items is fine", where=f"{name} input")
         result.ids = [result.ids[i] for i in good]
-        self._compute(name, [items[i] for i in good], result, per_residue)
+        self._compute(name, [items[i] for i in good], result, per_residue, done)
 
     @torch.inference_mode()
     def _residues(self, name: str, items: list[Any]) -> list[NDArray[np.float32]]:

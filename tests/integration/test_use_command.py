@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import protclip
+from protclip.embed_files import embed_to_file
 from protclip.embeddings import Embeddings
 from protclip.errors import ConfigError, DataError, ProtclipError, WeightsError
 from protclip.structure import Protein, read_structure
@@ -122,6 +123,25 @@ def test_embeddings_go_to_every_file_format(
         found["three"]
     with pytest.raises(DataError, match="not an embeddings file"):
         Embeddings.from_hdf5(fasta)
+
+
+def test_a_stream_tells_of_every_batch(model: protclip.AlignedModel, fasta: Path) -> None:
+    told: list[int] = []
+    (window,) = model.stream("sequence", fasta, done=told.append)
+    assert window.ids == ["one", "two", "same"]
+    assert sum(told) == 2  # equal items are computed once
+
+
+def test_parquet_files_have_no_dictionary_of_vectors(
+    model: protclip.AlignedModel, fasta: Path, tmp_path: Path
+) -> None:
+    import pyarrow.parquet as pq
+
+    model.embed_sequences(fasta).to_parquet(tmp_path / "list.parquet")
+    embed_to_file(model, "sequence", fasta, tmp_path / "file.parquet")
+    for path in tmp_path.glob("*.parquet"):
+        group = pq.ParquetFile(path).metadata.row_group(0)
+        assert [group.column(i).has_dictionary_page for i in range(group.num_columns)] == [False, False]
 
 
 def test_embed_command_equals_python(
