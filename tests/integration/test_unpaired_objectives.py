@@ -114,7 +114,7 @@ def test_two_processes_plan_together(
     tmp_path: Path, cath_dir: Path, quick: list[str], command: list[str]
 ) -> None:
     run = tmp_path / "run"
-    options = ["--steps", "6", "--devices", "2", "--objective", "transport", "--loss", "transport_every=2"]
+    options = ["--steps", "12", "--devices", "2", "--objective", "transport", "--loss", "transport_every=2"]
     done = subprocess.run(
         [*command, "pretrain", "--cath", str(cath_dir), *options, *quick, "--out", str(run)],
         capture_output=True,
