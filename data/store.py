@@ -235,7 +235,7 @@ class Corpus(LazyH5):
         offset, ids, has_plddt = self._column("offset"), self._column("id"), self._column("has_plddt")
         proteins = []
         with self._damage():
-            for i in run:
+            for i, dropped in zip(run, self._dropped_of(run), strict=True):
                 part = slice(offset[i] - offset[run[0]], offset[i + 1] - offset[run[0]])
                 proteins.append(
                     Protein(
@@ -245,7 +245,7 @@ class Corpus(LazyH5):
                         raw["residue_number"][part],
                         icodes[part],
                         raw["plddt"][part] if has_plddt[i] else None,
-                        self.dropped(int(i)),
+                        dropped,
                     )
                 )
         return proteins
@@ -256,15 +256,10 @@ class Corpus(LazyH5):
 
     def dropped(self, i: int | None = None) -> dict[str, int]:
         """What reading left out, by kind: of protein i, or of the whole corpus."""
-        table = self._column("dropped")
-        if not len(table):
-            return {}
-        kinds = self._kinds()
         if i is not None:
-            # The table is sorted by protein.
-            table = table[slice(*np.searchsorted(table[:, 0], [i, i + 1]))]
-        counts: Counter[str] = Counter()
-        for _, kind, count in table.tolist():
+            return self._dropped_of(np.array([i]))[0]
+        kinds, counts = self._kinds(), Counter[str]()
+        for _, kind, count in self._column("dropped").tolist():
             counts[kinds[kind]] += count
         return dict(counts)
 
@@ -278,7 +273,7 @@ class Corpus(LazyH5):
     def _dropped_of(self, run: NDArray[np.int64]) -> list[dict[str, int]]:
         """What reading left out of each protein of a run of neighbours."""
         found: list[dict[str, int]] = [{} for _ in run]
-        table = self._column("dropped")
+        table = self._column("dropped")  # sorted by protein
         first, last = np.searchsorted(table[:, 0], [run[0], run[-1] + 1])
         if first < last:
             kinds = self._kinds()
