@@ -36,9 +36,13 @@ def _at(arms: Iterable[Arm], name: str, values: Iterable[float | str]) -> tuple[
     )
 
 
-def _refit(parent: str, method: str, name: str, **options: Any) -> Arm:
-    """New heads for the towers of another arm, whose ``options`` are repeated."""
-    return Arm(name, {**options, "refit": method}, towers_of=parent)
+def _refit(parent: Arm, method: str, name: str = "", **options: Any) -> Arm:
+    """New heads for the towers of another arm."""
+    return Arm(
+        f"{parent.method}, {name or method + ' refit'}",
+        {**parent.options, **options, "refit": method},
+        towers_of=parent.method,
+    )
 
 
 def _both_pools(*objectives: str, **options: Any) -> tuple[Arm, ...]:
@@ -229,6 +233,8 @@ RIVALS = Experiment(
     ceiling="clip-all",
 )
 
+_CLIP, _UNTRAINED, _TRANSPORT = _arm("clip"), _arm("clip", "untrained", steps=0), _both_pools("transport")
+
 ALIGNMENT = Experiment(
     "alignment",
     "Refitting the projections of a trained model",
@@ -238,34 +244,23 @@ ALIGNMENT = Experiment(
     (
         *_at(
             (
-                _arm("clip", "clip"),
-                _refit("clip", "cca", "clip, CCA refit", objective="clip"),
+                _CLIP,
+                _refit(_CLIP, "cca", "CCA refit"),
                 *(
-                    _refit(
-                        "clip", "transport", f"clip, transport refit{suffix}", objective="clip", pools=pools
-                    )
+                    _refit(_CLIP, "transport", f"transport refit{suffix}", pools=pools)
                     for pools, suffix in POOLS
                 ),
-                *_both_pools("transport"),
-                *(
-                    _refit(
-                        f"transport{suffix}",
-                        "transport",
-                        f"transport{suffix}, transport refit",
-                        objective="transport",
-                        pools=pools,
-                    )
-                    for pools, suffix in POOLS
-                ),
-                _arm("clip", "untrained", steps=0),
-                _refit("untrained", "cca", "untrained, CCA refit", objective="clip", steps=0),
-                _refit("untrained", "transport", "untrained, transport refit", objective="clip", steps=0),
+                *_TRANSPORT,
+                *(_refit(arm, "transport") for arm in _TRANSPORT),
+                _UNTRAINED,
+                _refit(_UNTRAINED, "cca", "CCA refit"),
+                _refit(_UNTRAINED, "transport"),
             ),
             "paired",
             FRACTIONS,
         ),
         CEILING,
-        _refit("clip-all", "cca", "clip-all, CCA refit", objective="clip-all"),
+        _refit(CEILING, "cca", "CCA refit"),
     ),
     baseline="clip",
     ceiling="clip-all",
