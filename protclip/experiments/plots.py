@@ -85,7 +85,7 @@ def _over_condition(
     places = sorted({float(r.run.arm.condition[axis]) for r in results if axis in r.run.arm.condition})
     where = {value: place for place, value in enumerate(places)}
     for number, method in enumerate(methods):
-        colour, mark, style = _look(method, methods, number)
+        colour, mark, style = _look(method, methods)
         own = [r for r in results if r.run.arm.method == method]
         if not own[0].run.arm.condition:
             level = float(np.mean([r.numbers[metric.key] for r in own])) * metric.factor
@@ -121,7 +121,7 @@ def _arm_by_arm(
     for place, name in enumerate(arms):
         own = [r for r in results if r.run.arm.name == name]
         method = own[0].run.arm.method
-        colour = "#404040" if method == ceiling else _look(method, methods, methods.index(method))[0]
+        colour = "#404040" if method == ceiling else _look(method, methods)[0]
         values = np.array([r.numbers[metric.key] for r in own]) * metric.factor
         axes.plot(values, [place] * len(values), "o", color=colour, markersize=4, alpha=0.45)
         axes.plot([values.mean()], [place], "|", color=colour, markersize=16, markeredgewidth=2)
@@ -132,10 +132,15 @@ def _arm_by_arm(
     axes.set_ylim(len(arms) - 0.4, -0.6)
 
 
-def _look(method: str, methods: Sequence[str], number: int) -> tuple[str, str, str]:
-    """Colour by the method, a dashed line and its colour for its variant with disjoint pools."""
+def _look(method: str, methods: Sequence[str]) -> tuple[str, str, str]:
+    """Colour by the method, a dashed line and its colour for its variant with disjoint pools.
+
+    A second turn of the colours is told from the first by another mark and a dotted line.
+    """
     root = method.removesuffix(", disjoint")
     roots = list(dict.fromkeys(m.removesuffix(", disjoint") for m in methods))
     place = roots.index(root)
-    mark = MARKS[(place // len(COLOURS) + place) % len(MARKS)]
-    return COLOURS[place % len(COLOURS)], mark, "--" if root != method else "-"
+    turn = place // len(COLOURS)
+    mark = MARKS[(turn + place) % len(MARKS)]
+    plain_line, dashed = (("-", "--"), (":", "-."))[turn % 2]
+    return COLOURS[place % len(COLOURS)], mark, dashed if root != method else plain_line

@@ -15,13 +15,13 @@ class RowQueue(nn.Module):
     """The latest rows of one modality, without gradients.
 
     The rows are in the state dictionary, in the order of their arrival, and their number is that of the rows
-    held so far: a resumed run goes on exactly.  In several processes, push the gathered rows, and all
-    hold the same.  Where a batch does not fit whole, its first rows leave first.
+    held so far: a resumed run goes on exactly.  A batch leaves whole, once it does not fit whole any more:
+    push the gathered rows, and any number of processes remembers the same, whatever order they gather in.
 
     Parameters
     ----------
     length : int
-        Rows to remember at most.
+        Rows to remember at most.  Of a batch that is larger, the last ones are remembered.
 
     Raises
     ------
@@ -30,11 +30,11 @@ class RowQueue(nn.Module):
 
     Examples
     --------
-    >>> queue = RowQueue(3)
-    >>> for row in range(5):
-    ...     queue.push(torch.tensor([[float(row)]]))
-    >>> queue.rows.tolist(), queue(torch.tensor([[9.0]])).tolist()
-    ([[2.0], [3.0], [4.0]], [[9.0], [2.0], [3.0], [4.0]])
+    >>> queue = RowQueue(5)
+    >>> for row in range(4):
+    ...     queue.push(torch.tensor([[row], [row + 0.5]]))
+    >>> queue.rows.T.tolist(), queue(torch.tensor([[9.0]])).T.tolist()
+    ([[2.0, 2.5, 3.0, 3.5]], [[9.0, 2.0, 2.5, 3.0, 3.5]])
     """
 
     def __init__(self, length: int) -> None:
@@ -43,7 +43,9 @@ class RowQueue(nn.Module):
         self.length = length
         # The width is that of the first rows to come.
         self.register_buffer("rows", torch.zeros(0, 0))
+        self.register_buffer("sizes", torch.zeros(0, dtype=torch.long))
         self.rows: Tensor
+        self.sizes: Tensor
 
     def forward(self, rows: Tensor) -> Tensor:
         """[n + k, d]: the rows given, and the k <= `length` rows remembered.
@@ -60,7 +62,7 @@ class RowQueue(nn.Module):
 
     @torch.no_grad()
     def push(self, rows: Tensor) -> None:
-        """Remember rows [n, d], and forget what has become too old.
+        """Remember rows [n, d] of one batch, and forget the batches that have become too old.
 
         Raises
         ------
@@ -71,12 +73,18 @@ class RowQueue(nn.Module):
         if len(self.rows):
             check_rows(kept, self.rows)
             kept = torch.cat([self.rows.to(kept), kept])
-        # A copy of its own: a slice would keep the whole batch in memory and in every checkpoint.
-        self.rows = kept[-self.length :].clone()
+        sizes = [n for n in (*self.sizes.tolist(), min(len(rows), self.length)) if n]
+        while sum(sizes) > self.length:
+            sizes.pop(0)
+        self.sizes = torch.tensor(sizes, device=self.sizes.device)
+        # A copy of its own: a slice would keep what has left in memory and in every checkpoint.
+        self.rows = kept[len(kept) - sum(sizes) :].clone()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        saved = state_dict.get(f"{prefix}rows")
-        if isinstance(saved, Tensor) and saved.ndim == 2 and len(saved) <= self.length:
-            # torch copies into buffers of equal shape; this one has the shape of what was saved.
-            self.rows = torch.empty_like(saved, device=self.rows.device)
+        rows, sizes = (state_dict.get(f"{prefix}{name}") for name in ("rows", "sizes"))
+        if isinstance(rows, Tensor) and rows.ndim == 2 and len(rows) <= self.length:
+            # torch copies into buffers of equal shape; these have the shapes of what was saved.
+            self.rows = torch.empty_like(rows, device=self.rows.device)
+        if isinstance(sizes, Tensor) and sizes.ndim == 1:
+            self.sizes = torch.empty_like(sizes, device=self.sizes.device)
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -36,6 +36,18 @@ def slow(u, v, old_u, old_v, *, divergence="kl", self_term=True, reduce="mean", 
     return one_way(u, u + old_u, v + old_v) + one_way(v, v + old_v, u + old_u)
 
 
+def latest(batches, length):
+    """The last batches that fit together; the last rows of one that does not fit at all."""
+    kept, room = [], length
+    for batch in reversed(batches):
+        if not kept and len(batch) > length:
+            return [batch[-length:]]
+        if len(batch) > room:
+            break
+        kept, room = [batch, *kept], room - len(batch)
+    return kept
+
+
 @pytest.mark.parametrize("divergence", ["kl", "mse"])
 @pytest.mark.parametrize("self_term", [True, False])
 @pytest.mark.parametrize("reduce", ["mean", "sum"])
@@ -44,13 +56,16 @@ def test_equals_the_loop_over_steps_of_uneven_size(unit_rows, divergence, self_t
     options = {"divergence": divergence, "self_term": self_term, "reduce": reduce}
     for block_size in (0, 3):
         sdd = SDD(queue=queue, block_size=block_size, **options)
-        old_u, old_v = [], []
+        old_u, old_v, batches_u, batches_v = [], [], [], []
         for step, (n, m) in enumerate([(5, 4), (4, 4), (1, 6), (6, 1)]):
             u, v = unit_rows(n, seed=step), unit_rows(m, seed=10 + step)
             found = sdd(u, v).item()
             expected = slow(u.tolist(), v.tolist(), old_u, old_v, **options)
             assert found == pytest.approx(expected, rel=1e-10, abs=1e-12), step
-            old_u, old_v = (old_u + u.tolist())[-queue:], (old_v + v.tolist())[-queue:]
+            batches_u = latest([*batches_u, u.tolist()], queue)
+            batches_v = latest([*batches_v, v.tolist()], queue)
+            old_u = [row for batch in batches_u for row in batch]
+            old_v = [row for batch in batches_v for row in batch]
         assert sdd.left.rows.tolist() == old_u
         assert sdd.right.rows.tolist() == old_v
 
@@ -127,7 +142,9 @@ def test_state_goes_through_a_file_and_on_exactly(unit_rows):
         second = Objective(config)
         second.load_state_dict(torch.load(file, weights_only=True))
         assert [second(views)["loss"].item() for views in batches[stop:]] == expected[stop:]
-        assert set(second.state_dict()) == {"sdd.left.rows", "sdd.right.rows"}
+        assert set(second.state_dict()) == {
+            f"sdd.{s}.{part}" for s in ("left", "right") for part in ("rows", "sizes")
+        }
         for name, rows in whole.state_dict().items():
             assert torch.equal(rows, second.state_dict()[name])
 
@@ -139,6 +156,17 @@ def test_a_state_that_does_not_fit_is_refused(unit_rows):
         RowQueue(4).load_state_dict(longer.state_dict())
     with pytest.raises(RuntimeError, match="Missing key"):
         RowQueue(4).load_state_dict({})
+
+
+def test_a_batch_leaves_whole_in_whatever_order_its_rows_were_gathered(unit_rows):
+    """Each process has its own part of the pairs first, so that rows of one batch come in other orders."""
+    one, other = RowQueue(10), RowQueue(10)
+    for step in range(5):
+        rows = unit_rows(4, seed=step)
+        one.push(rows)
+        other.push(rows[[2, 0, 3, 1]])
+    assert len(one.rows) == 8
+    assert torch.equal(one.rows.sort(0).values, other.rows.sort(0).values)
 
 
 def test_the_queue_holds_no_more_than_its_rows(unit_rows):
