@@ -166,6 +166,7 @@ def plot(found: dict[str, list[dict[str, float]]], path: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
     columns = 5
     rows = -(-len(found) // columns)
@@ -181,6 +182,10 @@ def plot(found: dict[str, list[dict[str, float]]], path: Path) -> None:
         axis.set_xlabel(UNITS[subject.rpartition(", ")[2]], fontsize=7)
         for each in (axis, twin):
             each.tick_params(labelsize=6)
+            # Within one decade matplotlib labels the minor ticks too, over one another.
+            for scale in (each.xaxis, each.yaxis):
+                if np.log10(np.divide(*scale.get_view_interval()[::-1])) > 0.9:
+                    scale.set_minor_formatter(NullFormatter())
     for axis in axes.flat[len(found) :]:
         axis.axis("off")
     figure.tight_layout()

@@ -7,7 +7,7 @@ import hashlib
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ __all__ = [
     "damaged_config",
     "file_fingerprint",
     "find_model",
+    "frozen_statistics",
     "kind_of",
     "modality_class",
     "read_config",
@@ -42,12 +43,22 @@ MODEL_FORMAT = 1
 
 
 class Inputs:
-    """Named batches of one forward call, in a wrapper that data-parallel modules hand on untouched."""
+    """Named batches of one forward call, in a wrapper that data-parallel modules hand on untouched.
 
-    __slots__ = ("parts",)
+    Parameters
+    ----------
+    parts : sequence of (str, Batch)
+        Side and batch.
+    altered : collection of int
+        Positions of the batches that are not items as they will be met in use, such as augmented views:
+        running statistics (of batch normalisation) leave them out.
+    """
 
-    def __init__(self, parts: Sequence[tuple[str, Any]]) -> None:
+    __slots__ = ("altered", "parts")
+
+    def __init__(self, parts: Sequence[tuple[str, Any]], altered: Collection[int] = ()) -> None:
         self.parts = list(parts)
+        self.altered = frozenset(altered)
 
 
 class TwoTower(nn.Module):
@@ -134,7 +145,15 @@ class TwoTower(nn.Module):
         list of Tensor [n_i, dim], Tensor []
             Unit vectors of each batch, and 1 / temperature.
         """
-        vectors = [self.project(n, b) if isinstance(b, Tensor) else self.embed(n, b) for n, b in inputs.parts]
+        vectors = []
+        for place, (name, batch) in enumerate(inputs.parts):
+            if isinstance(batch, Tensor):
+                vectors.append(self.project(name, batch))
+            elif place in inputs.altered:
+                with frozen_statistics(self.encoders[name]):
+                    vectors.append(self.embed(name, batch))
+            else:
+                vectors.append(self.embed(name, batch))
         return vectors, self.scale
 
     def config(self) -> dict[str, Any]:
@@ -195,6 +214,24 @@ class TwoTower(nn.Module):
             model = cls.from_config(config["model"])
         read_weights(folder, model)
         return model.to(device).eval(), config.get("training", {})
+
+
+@contextlib.contextmanager
+def frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Keep running statistics as they are during a forward pass in training mode."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    kept = [
+        (m.momentum, None if m.num_batches_tracked is None else m.num_batches_tracked.clone()) for m in norms
+    ]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, kept, strict=True):
+            norm.momentum = momentum
+            if count is not None:
+                norm.num_batches_tracked = count
 
 
 def write_folder(folder: Path, module: nn.Module, config: Mapping[str, Any], *, card: str) -> None:

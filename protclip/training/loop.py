@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from protclip.errors import ProtclipError
 from protclip.losses import Keywords, Objective, Views, gather_views
-from protclip.model import Inputs, TwoTower
+from protclip.model import Inputs, TwoTower, frozen_statistics
 from protclip.options import TrainConfig
 from protclip.sharding import (
     clip_gradients,
@@ -185,10 +184,9 @@ class Loop:
 
     def _forward_whole(self, step: int, batch: StepBatch) -> dict[str, Tensor]:
         seed_step(self.config.seed, step, 0, self.fabric.global_rank)
-        parts = [(s.name, self._move(s.chunks[0])) for s in batch.streams.values() if s.chunks]
-        vectors, scale = self.wrapped(Inputs(parts))
-        present = [key for key, stream in batch.streams.items() if stream.chunks]
-        losses = self._losses(dict(zip(present, vectors, strict=True)), batch, scale)
+        keys, inputs = self._chunk(batch.streams, 0)
+        vectors, scale = self.wrapped(inputs)
+        losses = self._losses(dict(zip(keys, vectors, strict=True)), batch, scale)
         self.fabric.backward(losses["loss"])
         return losses
 
@@ -201,9 +199,9 @@ class Loop:
         held: dict[str, list[Tensor]] = {key: [] for key in batch.streams}
         with torch.no_grad(), frozen_statistics(self.model):
             for chunk in range(chunks):
-                keys, parts = self._chunk(batch.streams, chunk)
+                keys, inputs = self._chunk(batch.streams, chunk)
                 seed_step(self.config.seed, step, chunk, self.fabric.global_rank)
-                for key, vector in zip(keys, self.wrapped(Inputs(parts))[0], strict=True):
+                for key, vector in zip(keys, self.wrapped(inputs)[0], strict=True):
                     held[key].append(vector)
         leaves = {key: torch.cat(vectors).requires_grad_() for key, vectors in held.items()}
         scale = self.model.scale.detach().requires_grad_()
@@ -215,10 +213,10 @@ class Loop:
             if leaf.grad is not None
         }
         for chunk in range(chunks):
-            keys, parts = self._chunk(batch.streams, chunk)
+            keys, inputs = self._chunk(batch.streams, chunk)
             seed_step(self.config.seed, step, chunk, self.fabric.global_rank)
             with self.fabric.no_backward_sync(self.wrapped, enabled=chunk < chunks - 1):
-                vectors, own_scale = self.wrapped(Inputs(parts))
+                vectors, own_scale = self.wrapped(inputs)
                 carried = sum(
                     ((v * pieces[k][chunk]).sum() for k, v in zip(keys, vectors, strict=True) if k in pieces),
                     start=vectors[0].sum() * 0,
@@ -228,9 +226,12 @@ class Loop:
                 self.fabric.backward(carried)
         return losses
 
-    def _chunk(self, streams: dict[str, Stream], chunk: int) -> tuple[list[str], list[tuple[str, Any]]]:
+    def _chunk(self, streams: dict[str, Stream], chunk: int) -> tuple[list[str], Inputs]:
         present = {key: s for key, s in streams.items() if chunk < len(s.chunks)}
-        return list(present), [(s.name, self._move(s.chunks[chunk])) for s in present.values()]
+        # Views lack residues, prompts are no captions: a tower's running statistics are for the items alone.
+        altered = [place for place, key in enumerate(present) if key not in ("left", "right")]
+        parts = [(s.name, self._move(s.chunks[chunk])) for s in present.values()]
+        return list(present), Inputs(parts, altered)
 
     def _losses(self, vectors: dict[str, Tensor], batch: StepBatch, scale: Tensor) -> dict[str, Tensor]:
         """Losses over the rows of all processes, matched rows first."""
@@ -318,21 +319,3 @@ def parameter_groups(
         {"params": parameters, "lr": rate, "peak_lr": rate, "weight_decay": decay}
         for (rate, decay, _), parameters in groups.items()
     ]
-
-
-@contextlib.contextmanager
-def frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Keep running statistics as they are during a forward pass in training mode."""
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    kept = [
-        (m.momentum, None if m.num_batches_tracked is None else m.num_batches_tracked.clone()) for m in norms
-    ]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, (momentum, count) in zip(norms, kept, strict=True):
-            norm.momentum = momentum
-            if count is not None:
-                norm.num_batches_tracked = count
