@@ -91,6 +91,7 @@ class Toy:
         folder: Path | None = None,
         loss: LossConfig | None = None,
         extra: Callable[[TwoTower], dict[str, Term]] = lambda model: {},
+        views: bool = True,
         **options: Any,
     ) -> Loop:
         config = TrainConfig(batch_size=16, device="cpu", precision="fp32", **options)
@@ -104,7 +105,7 @@ class Toy:
             sampler,
             Side(sides[0], self.data.left),
             Side(sides[1], self.data.right),
-            views=True,
+            views=views,
             micro_batch_size=config.micro_batch_size,
         )
         target = folder or self.folder

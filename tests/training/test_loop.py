@@ -50,7 +50,10 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     second = toy.loop(folder=tmp_path / "parts", loss=loss)
     second.run(resume=True)
     held = second.objective.state_dict()
-    assert [len(rows) for rows in held.values()] == ([40, 40] if options else [])
+    # Two batches of 16 rows fit into 40.
+    assert [len(rows) for name, rows in held.items() if name.endswith("rows")] == (
+        [32, 32] if options else []
+    )
     for name, rows in whole.objective.state_dict().items():
         assert torch.equal(rows, held[name]), name
     assert weights(second) == weights(whole)
@@ -116,8 +119,27 @@ def test_micro_batches_update_running_statistics_once(make_toy: Make) -> None:
     loop = make_toy().loop(micro_batch_size=8)
     norm = loop.model.sides["left"].encoder.net[1]
     loop._step(0, loop.dataset[0])
-    assert norm.num_batches_tracked == 4  # two chunks of the plain and two of the augmented stream
+    assert norm.num_batches_tracked == 2  # two chunks of the items; their augmented views do not count
     assert norm.momentum == 0.1
+
+
+@pytest.mark.parametrize("micro", [None, 8])
+def test_running_statistics_are_those_of_items_not_of_views(
+    make_toy: Make, tmp_path: Path, micro: int | None
+) -> None:
+    def statistics(name: str, **options: object) -> dict[str, torch.Tensor]:
+        loop = make_toy().loop(steps=1, folder=tmp_path / name, micro_batch_size=micro, **options)
+        before = {key: value.clone() for key, value in loop.model.state_dict().items()}
+        loop.run(resume=False)
+        after = {k: v for k, v in loop.model.state_dict().items() if "running_" in k or "num_batches" in k}
+        assert all(not torch.equal(value, before[key]) for key, value in after.items())
+        return after
+
+    with_views = statistics("with")
+    assert len(with_views) == 6
+    without = statistics("without", views=False, loss=loss_preset("default", ssl_weight=0.0))
+    for key, value in with_views.items():
+        assert torch.equal(value, without[key]), key
 
 
 def test_the_best_validated_weights_are_kept(make_toy: Make) -> None:
