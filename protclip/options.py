@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
+from protclip.checks import check_range
 from protclip.config import LossConfig
 from protclip.errors import ConfigError
 from protclip.files import read_toml, write_toml
@@ -368,12 +369,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return list(value) if isinstance(value, tuple) else value
-
-
-def check_range(where: str, value: float, low: float, high: float) -> None:
-    """Raise a :class:`ConfigError` that names ``where`` unless ``low <= value <= high``."""
-    if not low <= value <= high:  # also False for NaN
-        raise ConfigError("out of range", where=where, got=str(value), expected=f"{low} to {high}")
 
 
 def named_config(path: Path) -> Path:

@@ -107,7 +107,8 @@ def _run(settings: PretrainConfig, folder: Path, resume: bool) -> None:
 def _settings(
     config: Path | None, chosen: dict[str, Any], preset: str | None, overrides: dict[str, Any]
 ) -> PretrainConfig:
-    from protclip.config import LossConfig, loss_preset
+    from protclip.config import LossConfig
+    from protclip.presets import loss_preset
 
     base = PretrainConfig.load(named_config(config)) if config is not None else PretrainConfig()
     if preset is not None:

@@ -256,7 +256,7 @@ def checked(options: Mapping[str, Any]) -> PretrainConfig:
     ConfigError
         If it would refuse them.
     """
-    from protclip.config import loss_preset
+    from protclip.presets import loss_preset
 
     rest = dict(options)
     config, preset = rest.pop("config", None), rest.pop("preset", None)

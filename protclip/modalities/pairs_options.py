@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from protclip.checks import check_range
 from protclip.errors import ConfigError
-from protclip.options import DATA, MODEL, SourceOptions, check_range, option
+from protclip.options import DATA, MODEL, SourceOptions, option
 
 
 @dataclass(frozen=True)
