@@ -27,7 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("structure", "options", "presets"),
     ("config", "sharding"),
     ("distributed", "embeddings", "files", "heads", "retrieval"),
-    ("neighbours", "atomic", "checks"),
+    ("neighbours", "atomic", "checks", "schema", "source_options"),
     ("errors",),
 )
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
@@ -41,6 +41,8 @@ KNOWS_ONLY = {
     "neighbours": {"errors"},
     "distributed": {"errors"},
     "checks": {"errors"},
+    "schema": {"errors"},
+    "source_options": {"errors"},
     "errors": set(),
 }
 

@@ -11,17 +11,16 @@ import typer
 from protclip.cli.options import entries, with_options
 from protclip.errors import ConfigError
 from protclip.options import (
-    LOSS,
     MACHINE_OPTIONS,
-    RUN,
     DataConfig,
     ModelConfig,
     PretrainConfig,
     TrainConfig,
     merge,
     named_config,
-    source_kinds,
 )
+from protclip.schema import LOSS, RUN
+from protclip.source_options import source_kinds
 
 
 def train(

@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal
 
 from protclip.checks import check_range
 from protclip.errors import ConfigError
-from protclip.options import DATA, MODEL, SourceOptions, option
+from protclip.schema import DATA, MODEL, option
+from protclip.source_options import SourceOptions
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from protclip.modalities.base import Modality
 from protclip.modalities.features import frozen_features
 from protclip.modalities.pairs import AlignmentData, Setup, Source
 from protclip.model import TwoTower
-from protclip.options import PretrainConfig, SourceOptions, merge
+from protclip.options import PretrainConfig, merge
+from protclip.source_options import SourceOptions
 from protclip.training.batch_size import choose_batch_size, training_vectors
 from protclip.training.closed_form import fit_closed_form
 from protclip.training.folders import open_run_folder
