@@ -107,8 +107,8 @@ def job(subject: str, size: int, device: str) -> tuple[Callable[[], Any], float]
 
             u, v = rows.cpu().numpy()
             return lambda: retrieval_metrics(u, v), size
-        from protclip.config import loss_preset
         from protclip.losses import Objective, Views
+        from protclip.presets import loss_preset
 
         objective = Objective(loss_preset("default"))
 

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from report import Report, take_turns
 
-from protclip.config import loss_preset
 from protclip.data.build import cached_corpus, sample_corpus_dir
 from protclip.data.store import Corpus
 from protclip.losses import Objective
@@ -29,6 +28,7 @@ from protclip.modalities.sequence import SequenceModality
 from protclip.modalities.structure import StructureModality
 from protclip.model import TwoTower
 from protclip.options import TrainConfig
+from protclip.presets import loss_preset
 from protclip.structure.encoder import CDConvConfig
 from protclip.structure.graph import collate_structures
 from protclip.training.loop import Loop

@@ -1,15 +1,14 @@
-"""Options of every command as plain dataclasses, and the folders that protclip writes to."""
+"""Options of the training objective as one plain dataclass, and the folder of what protclip keeps."""
 
 from __future__ import annotations
 
-import difflib
-import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from protclip.checks import check_choice, check_number, check_numbers, check_switch
 from protclip.errors import ConfigError
 
 ObjectiveName = Literal[
@@ -32,9 +31,6 @@ Estimator = Literal["biased", "unbiased"]
 Divergence = Literal["kl", "mse"]
 Reduction = Literal["mean", "sum"]
 
-SDD_CONSTANT = (3 / 16) / (2 * math.pi * 0.5**2)
-"""The density constant of the released code: a biweight factor over ``2 pi h^2`` at ``h = 0.5``."""
-
 
 def cache_dir() -> Path:
     """Folder for downloaded and derived files: ``PROTCLIP_CACHE``, else the XDG cache folder."""
@@ -42,113 +38,6 @@ def cache_dir() -> Path:
         return Path(path)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "protclip"
-
-
-def check_number(
-    where: str,
-    value: object,
-    *,
-    low: float = 0.0,
-    high: float = math.inf,
-    above: bool = False,
-    integer: bool = False,
-) -> None:
-    """Refuse anything but one finite number in range; booleans and text are not numbers.
-
-    Parameters
-    ----------
-    where : str
-        The option, for the message.
-    value : object
-        What was given.
-    low, high : float
-        Smallest and largest value allowed.
-    above : bool
-        Whether `low` itself is out of range.
-    integer : bool
-        Whether the number must be whole.
-
-    Raises
-    ------
-    ConfigError
-        The value is of another type, not finite or out of range.
-
-    Examples
-    --------
-    >>> check_number("temperature", 0.07, above=True)
-    >>> check_number("temperature", 0.0, above=True)
-    Traceback (most recent call last):
-    protclip.errors.ConfigError: temperature: not a usable value; got 0.0, expected a number > 0
-    """
-    expected = f"{'a whole number' if integer else 'a number'} {'>' if above else '>='} {low:g}"
-    if high != math.inf:
-        expected += f" and <= {high:g}"
-    good = (
-        isinstance(value, int if integer else (int, float))
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and (value > low if above else value >= low)
-        and value <= high
-    )
-    if not good:
-        raise ConfigError("not a usable value", where=where, got=repr(value), expected=expected)
-
-
-def check_choice(where: str, value: object, choices: Iterable[str]) -> None:
-    """Refuse anything but one of a closed set of words.
-
-    Raises
-    ------
-    ConfigError
-        The value is not among the choices; the nearest one is suggested.
-
-    Examples
-    --------
-    >>> check_choice("reduce", "men", ("mean", "sum"))
-    Traceback (most recent call last):
-    protclip.errors.ConfigError: reduce: unknown choice; got 'men', expected mean or sum. Did you mean mean?
-    """
-    words = list(choices)
-    if value in words:
-        return
-    near = difflib.get_close_matches(str(value), words, n=1)
-    raise ConfigError(
-        "unknown choice",
-        where=where,
-        got=repr(value),
-        expected=" or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words),
-        hint=f"Did you mean {near[0]}?" if near else None,
-    )
-
-
-def check_switch(where: str, value: object) -> None:
-    """Refuse anything but true or false.
-
-    Raises
-    ------
-    ConfigError
-        The value is not a boolean.
-    """
-    if not isinstance(value, bool):
-        raise ConfigError("not a switch", where=where, got=repr(value), expected="true or false")
-
-
-def check_numbers(
-    where: str, values: object, *, above: bool = True, low: float = 0.0, integer: bool = False
-) -> None:
-    """Refuse anything but a list of finite numbers in range.
-
-    Raises
-    ------
-    ConfigError
-        The value is no list or tuple, or one entry is out of range.
-    """
-    if not isinstance(values, (list, tuple)):
-        raise ConfigError(
-            "not a list of numbers", where=where, got=repr(values), expected="a list such as [1.0]"
-        )
-    for index, value in enumerate(values):
-        check_number(f"{where}[{index}]", value, low=low, above=above, integer=integer)
 
 
 @dataclass(frozen=True)
@@ -426,77 +315,3 @@ class LossConfig:
 
 
 _PSEUDO_LABELS: dict[str, PseudoLabels] = {"hard-pl": "hard", "soft-pl": "soft", "s-clip": "s-clip"}
-
-_RELEASED = LossConfig(
-    mmd_weight=0.2,
-    sdd_weight=0.7,
-    clip_weight=1.0,
-    ssl_weight=0.15,
-    temperature=0.05,
-    learn_temperature=False,
-    negatives="all",
-    ssl_temperature=0.05,
-    mmd_bandwidths=(1.0,),
-    mmd_bandwidth_mode="fixed",
-    mmd_degrees=(),
-    sdd_reduce="sum",
-    sdd_constant=SDD_CONSTANT,
-    sdd_rescale=True,
-    # Above anything that the factor was seen to reach, so that it changes the collapsed case only.
-    sdd_rescale_max=1e6,
-)
-
-_PRESETS: dict[str, LossConfig] = {
-    "default": LossConfig(),
-    # The publication gives no weights for proteins: those of its ResNet experiments stand in.
-    "paper": replace(
-        _RELEASED,
-        temperature=0.07,
-        learn_temperature=True,
-        negatives="paired",
-        mmd_degrees=(2,),
-        sdd_rescale=False,
-    ),
-    "released": _RELEASED,
-    "released-vit": replace(_RELEASED, mmd_weight=0.1, sdd_weight=0.6, ssl_weight=0.1),
-}
-
-LOSS_PRESETS: tuple[str, ...] = tuple(_PRESETS)
-"""Names that :func:`loss_preset` knows."""
-
-
-def loss_preset(name: str = "default", *, objective: str = "setclip", **overrides: Any) -> LossConfig:
-    """Options of the training objective by name.
-
-    Parameters
-    ----------
-    name : {"default", "paper", "released", "released-vit"}
-        ``default``: averages instead of sums, small self-supervised weight, high initial temperature;
-        safe at any batch size.  ``paper``: the published formulas (Gaussian and polynomial kernels,
-        relative distance, two-way divergence as sums, learnable temperature from 0.07).
-        ``released``: what the authors' code does (one Gaussian of bandwidth 1, fixed temperature 0.05, all
-        negatives, summed and rescaled densities), with its ResNet weights; ``released-vit`` with
-        its ViT weights.
-    objective : str
-        Terms to keep, see :meth:`LossConfig.for_objective`.  Overrides are applied first.
-    **overrides
-        Fields of :class:`LossConfig` to set on top of the preset.
-
-    Raises
-    ------
-    ConfigError
-        Unknown preset, objective or field, or an unusable value.
-
-    Examples
-    --------
-    >>> loss_preset("released").negatives
-    'all'
-    >>> loss_preset("default", ssl_weight=0.0, temperature=0.1).temperature
-    0.1
-    >>> loss_preset("papper")
-    Traceback (most recent call last):
-    protclip.errors.ConfigError: preset: unknown choice; got 'papper', expected default, paper, released or \
-released-vit. Did you mean paper?
-    """
-    check_choice("preset", name, LOSS_PRESETS)
-    return LossConfig.from_dict({**asdict(_PRESETS[name]), **overrides}).for_objective(objective)

@@ -9,7 +9,7 @@ from protclip.errors import ConfigError, DataError
 from protclip.evaluation import Evaluation, score
 from protclip.inference import embed_items
 from protclip.modalities.pairs import Source
-from protclip.options import SourceOptions
+from protclip.source_options import SourceOptions
 
 
 def evaluate_held_out(

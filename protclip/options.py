@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import importlib.metadata
-import pkgutil
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
+from protclip.checks import check_range
 from protclip.config import LossConfig
 from protclip.errors import ConfigError
 from protclip.files import read_toml, write_toml
+from protclip.schema import DATA, LOSS, MODEL, RUN, TRAIN, from_dict, option, plain
+from protclip.source_options import DEFAULT_SOURCE, SourceOptions, source_for, source_options
 
 Objective = Literal[
     "setclip",
@@ -33,101 +31,6 @@ OBJECTIVES = (
     "setclip, clip (pairs only), clip-all (ceiling), cca (closed form), hard-pl, soft-pl, s-clip, transport, "
     "setclip+s-clip or setclip+transport"
 )
-
-SOURCES = "protclip.sources"
-"""Entry-point group of the data sources' options."""
-
-DEFAULT_SOURCE = "proteins"
-
-DATA, MODEL, LOSS, TRAIN, RUN = "Data", "Model", "Objective", "Training", "Run"
-
-
-def option(default: Any, help: str, *, panel: str, flag: str = "", evaluation: bool = False) -> Any:
-    """A dataclass field that is an option of the command line too.
-
-    Parameters
-    ----------
-    default : object
-        A mapping is copied for each configuration.
-    help : str
-        What the option does, for ``--help``; the default is added by itself.
-    panel : str
-        Group of options that it is shown with.
-    flag : str
-        Name on the command line where it is not that of the field, e.g. ``--left-option``.
-    evaluation : bool
-        Whether ``protclip evaluate`` takes it as well.
-    """
-    metadata = {"help": help, "panel": panel, "flag": flag, "evaluation": evaluation}
-    if isinstance(default, Mapping):
-        return field(default_factory=lambda: dict(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-@dataclass(frozen=True)
-class SourceOptions:
-    """Options of a data source; derive from it and register the class under ``protclip.sources``.
-
-    The module must be quick to import (no torch): the command line is made from it.
-
-    Attributes
-    ----------
-    kind : str
-        Name of the source, the entry point's too.
-    implementation : str
-        ``"package.module:Class"`` of its :class:`protclip.modalities.pairs.Source`.
-    """
-
-    kind: ClassVar[str] = ""
-    implementation: ClassVar[str] = ""
-
-    def open(self) -> Any:
-        """The source that these options describe.
-
-        Raises
-        ------
-        ConfigError
-            If there is none, since the items were given as Python objects.
-        """
-        if not self.implementation:
-            raise ConfigError("the items of this run were Python objects, which cannot be opened again")
-        return pkgutil.resolve_name(self.implementation)(self)
-
-    def validate(self) -> None:
-        """Check what can only be said of the options of a run that starts, such as missing entries."""
-
-    def title(self) -> str:
-        """What to say beside the scores of a run on this source."""
-        return "held-out items"
-
-
-@functools.cache
-def source_kinds() -> dict[str, type[SourceOptions]]:
-    """Registered sources by name; those of other packages that cannot be imported are left out."""
-    found: dict[str, type[SourceOptions]] = {}
-    for point in importlib.metadata.entry_points(group=SOURCES):
-        try:
-            found[point.name] = point.load()
-        except ImportError:
-            if point.value.startswith("protclip."):
-                raise
-    return found
-
-
-def source_options(kind: str, where: str = "--source") -> type[SourceOptions]:
-    """Options class of the source called ``kind``; of no name where the items came from Python objects.
-
-    Raises
-    ------
-    ConfigError
-        If no such source is registered.
-    """
-    if not kind:
-        return SourceOptions
-    kinds = source_kinds()
-    if kind not in kinds:
-        raise ConfigError("no such source", where=where, got=repr(kind), expected=", ".join(sorted(kinds)))
-    return kinds[kind]
 
 
 @dataclass(frozen=True)
@@ -275,7 +178,7 @@ class PretrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values."""
-        values = {key: _plain(value) for key, value in dataclasses.asdict(self).items()}
+        values = {key: plain(value) for key, value in dataclasses.asdict(self).items()}
         return {**values, "source": {"kind": self.source.kind, **values["source"]}}
 
     def save(self, path: Path, remarks: Sequence[str] = ()) -> None:
@@ -294,7 +197,7 @@ class PretrainConfig:
         Raises
         ------
         ConfigError
-            See :func:`from_dict`.
+            See :func:`protclip.schema.from_dict`.
         """
         values = dict(values)
         source = values.pop("source", {})
@@ -305,75 +208,6 @@ class PretrainConfig:
         options = from_dict(source_options(kind, f"{where}: source: kind"), entries, where=f"{where}: source")
         loaded: PretrainConfig = from_dict(cls, values, where=where)
         return dataclasses.replace(loaded, source=options)
-
-
-def from_dict(cls: type[Any], values: Mapping[str, Any], *, where: str) -> Any:
-    """Build a (nested) configuration dataclass, checking names and types.
-
-    Raises
-    ------
-    ConfigError
-        Naming file and entry: unknown name, wrong type, value outside a closed set.
-    """
-    hints = get_type_hints(cls)
-    known = {f.name for f in dataclasses.fields(cls)}
-    arguments: dict[str, Any] = {}
-    for key, value in values.items():
-        place = f"{where}: {key}"
-        if key not in known:
-            raise ConfigError("unknown entry", where=place, expected=", ".join(sorted(known)))
-        if dataclasses.is_dataclass(hints[key]):
-            if not isinstance(value, Mapping):
-                raise ConfigError("not a table", where=place, got=repr(value), expected=f"[{key}]")
-            arguments[key] = from_dict(typing.cast(type, hints[key]), value, where=place)
-        else:
-            arguments[key] = _checked(hints[key], value, place)
-    return cls(**arguments)
-
-
-def _checked(hint: Any, value: Any, place: str) -> Any:
-    origin = get_origin(hint)
-    if origin is Literal:
-        if value not in get_args(hint):
-            raise ConfigError(
-                "not one of the choices", where=place, got=repr(value), expected=str(get_args(hint))
-            )
-        return value
-    if origin in (Union, types.UnionType):
-        if value is None:
-            return None
-        options = [a for a in get_args(hint) if a is not type(None)]
-        for option in options[:-1]:
-            try:
-                return _checked(option, value, place)
-            except ConfigError:
-                continue
-        return _checked(options[-1], value, place)
-    if origin is Mapping:
-        if not isinstance(value, Mapping):
-            raise ConfigError("not a table", where=place, got=repr(value))
-        return dict(value)
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise ConfigError("not a list", where=place, got=repr(value))
-        return tuple(_checked(get_args(hint)[0], item, place) for item in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
-        raise ConfigError("wrong type", where=place, got=repr(value), expected=hint.__name__)
-    return value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return list(value) if isinstance(value, tuple) else value
-
-
-def check_range(where: str, value: float, low: float, high: float) -> None:
-    """Raise a :class:`ConfigError` that names ``where`` unless ``low <= value <= high``."""
-    if not low <= value <= high:  # also False for NaN
-        raise ConfigError("out of range", where=where, got=str(value), expected=f"{low} to {high}")
 
 
 def named_config(path: Path) -> Path:
@@ -394,14 +228,15 @@ def merge(base: PretrainConfig, given: Mapping[str, Any]) -> PretrainConfig:
     Raises
     ------
     ConfigError
-        Unknown options, options of two sources at once, and whatever :func:`from_dict` refuses.
+        Unknown options, options of two sources at once, and whatever :func:`protclip.schema.from_dict`
+        refuses.
 
     Examples
     --------
     >>> merge(PretrainConfig(), {"paired": 0.1, "epochs": 3}).data.paired
     0.1
     """
-    base = dataclasses.replace(base, source=_source_for(base.source, given))
+    base = dataclasses.replace(base, source=source_for(base.source, given))
     values = base.to_dict()
     left = dict(given)
     for section in ("source", "data", "model", "train"):
@@ -414,22 +249,3 @@ def merge(base: PretrainConfig, given: Mapping[str, Any]) -> PretrainConfig:
     if left:
         raise ConfigError("unknown option", where=", ".join(sorted(left)))
     return PretrainConfig.from_values(values, where="options")
-
-
-def _source_for(source: SourceOptions, given: Mapping[str, Any]) -> SourceOptions:
-    names = {
-        kind: {f.name for f in dataclasses.fields(options)} & set(given)
-        for kind, options in {source.kind: type(source), **source_kinds()}.items()
-    }
-    own = {kind: found - names[source.kind] for kind, found in names.items()}
-    others = sorted(kind for kind, found in own.items() if found)
-    if not others:
-        return source
-    flags = [", ".join(sorted(f"--{n.replace('_', '-')}" for n in own[kind])) for kind in others]
-    if len(others) > 1 or names[source.kind] - names[others[0]] or source != type(source)():
-        raise ConfigError(
-            "options of different data sources cannot be mixed",
-            where="; ".join(flags),
-            got=f"{' and '.join(others)} beside {source.kind}",
-        )
-    return source_options(others[0])()

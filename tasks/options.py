@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from protclip.checks import check_range
 from protclip.errors import ConfigError
 from protclip.files import read_toml, write_toml
-from protclip.options import DATA, RUN, TRAIN, check_range, from_dict, option
+from protclip.schema import DATA, RUN, TRAIN, from_dict, option
 from protclip.tasks.definitions import Choice, find_task
 
 Towers = Literal["structure", "sequence", "both"]

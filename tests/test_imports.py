@@ -24,10 +24,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("model",),
     ("modalities",),
     ("alignment", "data", "losses"),
-    ("structure", "options"),
+    ("structure", "options", "presets"),
     ("config", "sharding"),
     ("distributed", "embeddings", "files", "heads", "retrieval"),
-    ("neighbours", "atomic"),
+    ("neighbours", "atomic", "checks", "schema", "source_options"),
     ("errors",),
 )
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
@@ -35,11 +35,14 @@ FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 # Parts that know even less than their floor allows.
 KNOWS_ONLY = {
     "structure": {"errors"},
-    "losses": {"config", "distributed", "errors"},
+    "losses": {"checks", "config", "distributed", "errors"},
     "alignment": {"errors"},
     "retrieval": {"neighbours", "errors"},
     "neighbours": {"errors"},
     "distributed": {"errors"},
+    "checks": {"errors"},
+    "schema": {"errors"},
+    "source_options": {"errors"},
     "errors": set(),
 }
 

@@ -13,15 +13,9 @@ from typer.testing import CliRunner
 
 from protclip.cli.options import with_options
 from protclip.errors import ConfigError
-from protclip.options import (
-    DATA,
-    PretrainConfig,
-    SourceOptions,
-    merge,
-    option,
-    source_kinds,
-    source_options,
-)
+from protclip.options import PretrainConfig, merge
+from protclip.schema import DATA, option
+from protclip.source_options import SourceOptions, source_kinds, source_options
 
 
 @dataclass(frozen=True)
@@ -40,7 +34,7 @@ class StarOptions(SourceOptions):
 @pytest.fixture
 def stars(monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = {**source_kinds(), "stars": StarOptions}
-    monkeypatch.setattr("protclip.options.source_kinds", lambda: kinds)
+    monkeypatch.setattr("protclip.source_options.source_kinds", lambda: kinds)
 
 
 def test_proteins_are_the_default_source() -> None:

@@ -11,7 +11,8 @@ import typer
 
 from protclip.cli.options import with_options
 from protclip.errors import ConfigError
-from protclip.options import DEFAULT_SOURCE, PretrainConfig, merge, source_kinds, source_options
+from protclip.options import PretrainConfig, merge
+from protclip.source_options import DEFAULT_SOURCE, source_kinds, source_options
 
 if TYPE_CHECKING:
     from protclip.embedding import AlignedModel

@@ -11,7 +11,9 @@ import typer
 
 from protclip.cli.options import entries, with_options
 from protclip.errors import ConfigError, ProtclipError
-from protclip.options import LOSS, RUN, DataConfig, ModelConfig, TrainConfig, source_kinds
+from protclip.options import DataConfig, ModelConfig, TrainConfig
+from protclip.schema import LOSS, RUN
+from protclip.source_options import source_kinds
 
 if TYPE_CHECKING:
     from protclip.experiments.commands import Plan

@@ -9,7 +9,7 @@ import typer
 
 from protclip.cli.options import with_options
 from protclip.errors import ConfigError
-from protclip.options import RUN
+from protclip.schema import RUN
 from protclip.tasks.options import MACHINE_OPTIONS, FinetuneConfig
 
 

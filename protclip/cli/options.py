@@ -18,7 +18,7 @@ def with_options(*configs: type[Any], evaluation: bool = False) -> Callable[[Cal
     """Decorator: give a command the option fields of ``configs`` in place of its ``**chosen``.
 
     The command gets those that the user named, by field name. Fields are made by
-    :func:`protclip.options.option`; others are not options.
+    :func:`protclip.schema.option`; others are not options.
 
     Parameters
     ----------

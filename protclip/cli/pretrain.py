@@ -11,17 +11,16 @@ import typer
 from protclip.cli.options import entries, with_options
 from protclip.errors import ConfigError
 from protclip.options import (
-    LOSS,
     MACHINE_OPTIONS,
-    RUN,
     DataConfig,
     ModelConfig,
     PretrainConfig,
     TrainConfig,
     merge,
     named_config,
-    source_kinds,
 )
+from protclip.schema import LOSS, RUN
+from protclip.source_options import source_kinds
 
 
 def train(
@@ -107,7 +106,8 @@ def _run(settings: PretrainConfig, folder: Path, resume: bool) -> None:
 def _settings(
     config: Path | None, chosen: dict[str, Any], preset: str | None, overrides: dict[str, Any]
 ) -> PretrainConfig:
-    from protclip.config import LossConfig, loss_preset
+    from protclip.config import LossConfig
+    from protclip.presets import loss_preset
 
     base = PretrainConfig.load(named_config(config)) if config is not None else PretrainConfig()
     if preset is not None:

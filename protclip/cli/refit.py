@@ -9,7 +9,8 @@ import typer
 
 from protclip.cli.options import with_options
 from protclip.errors import ConfigError
-from protclip.options import DEFAULT_SOURCE, DataConfig, PretrainConfig, merge, source_kinds, source_options
+from protclip.options import DataConfig, PretrainConfig, merge
+from protclip.source_options import DEFAULT_SOURCE, source_kinds, source_options
 
 
 @with_options(*source_kinds().values(), DataConfig)

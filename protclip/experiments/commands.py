@@ -21,8 +21,8 @@ from protclip.options import (
     TrainConfig,
     merge,
     named_config,
-    source_kinds,
 )
+from protclip.source_options import source_kinds
 from protclip.tasks.definitions import find_task
 from protclip.tasks.options import MACHINE_OPTIONS as TASK_MACHINE_OPTIONS
 from protclip.tasks.options import TOWERS, FinetuneConfig
@@ -256,7 +256,7 @@ def checked(options: Mapping[str, Any]) -> PretrainConfig:
     ConfigError
         If it would refuse them.
     """
-    from protclip.config import loss_preset
+    from protclip.presets import loss_preset
 
     rest = dict(options)
     config, preset = rest.pop("config", None), rest.pop("preset", None)

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from protclip.config import LossConfig, check_number
+from protclip.checks import check_number
+from protclip.config import LossConfig
 from protclip.distributed import gather_with_grad
 from protclip.errors import ConfigError
 from protclip.losses.cauchy_schwarz import CauchySchwarz
@@ -134,7 +135,7 @@ class Objective(nn.Module):
 
     Examples
     --------
-    >>> from protclip.config import loss_preset
+    >>> from protclip.presets import loss_preset
     >>> rows = torch.eye(4)
     >>> objective = Objective(loss_preset("default", ssl_weight=0.0))
     >>> sorted(objective(Views(rows, rows, n_pairs=2, scale=10.0)))

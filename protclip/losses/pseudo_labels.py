@@ -14,7 +14,8 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from protclip.config import PseudoLabels, check_choice, check_number
+from protclip.checks import check_choice, check_number
+from protclip.config import PseudoLabels
 from protclip.errors import ConfigError
 from protclip.losses.pairwise import as_full, check_rows, connected_zero, in_full_precision, row_logsumexp
 

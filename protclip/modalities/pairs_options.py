@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from protclip.checks import check_range
 from protclip.errors import ConfigError
-from protclip.options import DATA, MODEL, SourceOptions, check_range, option
+from protclip.schema import DATA, MODEL, option
+from protclip.source_options import SourceOptions
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from protclip.options import DATA, MODEL, SourceOptions, option
+from protclip.schema import DATA, MODEL, option
+from protclip.source_options import SourceOptions
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from protclip.config import LossConfig, loss_preset
+from protclip.config import LossConfig
 from protclip.distributed import average_gradients, convert_sync_batchnorm
 from protclip.losses import Keywords, Objective, Views, gather_views
+from protclip.presets import loss_preset
 
 DIMENSIONS = 5
 # Matched, unmatched left and unmatched right rows of each process; the last case leaves one without pairs.

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from protclip.config import LOSS_PRESETS, LossConfig, loss_preset
+from protclip.config import LossConfig
 from protclip.errors import ConfigError
 from protclip.losses import (
     MKMMD,
@@ -19,6 +19,7 @@ from protclip.losses import (
     gather_views,
     sigmoid_loss,
 )
+from protclip.presets import LOSS_PRESETS, loss_preset
 
 
 @pytest.fixture

@@ -13,13 +13,14 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from protclip.config import LossConfig, loss_preset
+from protclip.config import LossConfig
 from protclip.evaluation import gallery_vectors, validation_scores
 from protclip.losses import Objective, Term
 from protclip.modalities.base import Encoder, Modality
 from protclip.modalities.pairs import AlignmentData, Gallery
 from protclip.model import TwoTower
 from protclip.options import TrainConfig
+from protclip.presets import loss_preset
 from protclip.training.loop import Loop
 from protclip.training.sampler import PairedUnpairedSampler
 from protclip.training.steps import Side, StepDataset

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from protclip.config import loss_preset
+from protclip.presets import loss_preset
 from protclip.training.steps import StepDataset
 
 Make = Callable[..., Any]

@@ -18,10 +18,11 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from protclip.alignment.refine import RefineOptions, refine
-from protclip.config import LossConfig, loss_preset
+from protclip.config import LossConfig
 from protclip.errors import ConfigError
 from protclip.losses import Objective, Term, Views
 from protclip.modalities.pairs import AlignmentData, Gallery
+from protclip.presets import loss_preset
 from protclip.training.running import Interrupted
 from protclip.training.transport import TransportTargets, frozen_vectors
 

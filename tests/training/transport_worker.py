@@ -11,9 +11,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from protclip.config import loss_preset
 from protclip.losses import Objective, Term, Views, gather_views
 from protclip.modalities.pairs import AlignmentData, Gallery
+from protclip.presets import loss_preset
 from protclip.training.transport import TransportTargets
 
 NOBODY = Gallery([], np.zeros(0, np.int64), np.zeros(0, np.int64))
