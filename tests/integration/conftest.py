@@ -13,9 +13,9 @@ from protclip.cli.app import app
 
 QUICK = [
     *("--structure-size", "tiny", "--sequence-encoder", "scratch", "--esm-init", "random"),
-    *("--batch-size", "16", "--device", "cpu", "--dim", "32"),
+    *("--batch-size", "16", "--device", "cpu", "--dim", "32", "--no-plots", "--refit", "none"),
 ]
-"""Options of a run of seconds."""
+"""Options of a run of seconds; pictures and refit would take as long again."""
 
 COMMAND = [sys.executable, "-m", "protclip"]
 """The installed command, independent of PATH."""
@@ -50,7 +50,8 @@ def command() -> list[str]:
 
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory, cath_dir: Path, cli: Cli) -> Path:
-    """Run folder of a small finished pretraining."""
+    """Run folder of a small finished pretraining, with all that an ordinary one has."""
     folder = tmp_path_factory.mktemp("runs") / "first"
-    cli("pretrain", "--cath", cath_dir, "--paired", 0.5, "--steps", 6, "--out", folder, *QUICK)
+    ordinary = [*QUICK, "--plots", "--refit", "auto"]
+    cli("pretrain", "--cath", cath_dir, "--paired", 0.5, "--steps", 6, "--out", folder, *ordinary)
     return folder

@@ -22,7 +22,7 @@ from protclip.options import PretrainConfig
 Cli = Callable[..., Any]
 TINY = [
     *("--left", "image", "--right", "text", "--left-option", "encoder=tiny", "--left-option", "size=32"),
-    *("--right-option", "encoder=tiny", "--dim", "32", "--batch-size", "32", "--device", "cpu"),
+    *("--right-option", "encoder=tiny", "--dim", "32", "--batch-size", "32", "--device", "cpu", "--no-plots"),
 ]
 REAL = Path(os.environ.get("PROTCLIP_IMAGE_TEXT_DATA", "not set"))
 """Folder with flickr8k_64, rsscn7_64, rs_sample_96 and rs_captions: real images that cannot be shipped."""

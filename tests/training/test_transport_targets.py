@@ -283,6 +283,7 @@ def test_errors() -> None:
         TransportTargets(LossConfig(), data, 6, steps=2)(Views(unit(7, 0), unit(7, 1), n_pairs=3))
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(
     run_on_two_processes: Callable[[Path], list[dict[str, torch.Tensor]]],
 ) -> None:
