@@ -19,6 +19,27 @@ from protclip.model import TwoTower
 Done = Callable[[int], None]
 
 
+def running_total(tell: Done) -> Done:
+    """A callable that is told how many items were just done, and tells how many are done by now.
+
+    Examples
+    --------
+    >>> done = running_total(print)
+    >>> done(2), done(3)
+    2
+    5
+    (None, None)
+    """
+    total = 0
+
+    def add(n: int) -> None:
+        nonlocal total
+        total += n
+        tell(total)
+
+    return add
+
+
 class Readable(NamedTuple):
     """One window of a stream, sorted into what can be used and what cannot.
 

@@ -9,24 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from protclip.checks import check_range
-from protclip.config import LossConfig
+from protclip.config import LossConfig, ObjectiveName
 from protclip.errors import ConfigError
 from protclip.files import read_toml, write_toml
 from protclip.schema import DATA, LOSS, MODEL, RUN, TRAIN, from_dict, option, plain
 from protclip.source_options import DEFAULT_SOURCE, SourceOptions, source_for, source_options
 
-Objective = Literal[
-    "setclip",
-    "setclip+s-clip",
-    "setclip+transport",
-    "clip",
-    "clip-all",
-    "cca",
-    "hard-pl",
-    "soft-pl",
-    "s-clip",
-    "transport",
-]
+Objective = Literal[ObjectiveName, "cca"]
+"""Those of the losses, and the closed form, which needs none."""
 OBJECTIVES = (
     "setclip, clip (pairs only), clip-all (ceiling), cca (closed form), hard-pl, soft-pl, s-clip, transport, "
     "setclip+s-clip or setclip+transport"

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from protclip.config import cache_dir
 from protclip.distributed import convert_sync_batchnorm
+from protclip.inference import running_total
 from protclip.modalities.base import Modality
 from protclip.modalities.features import frozen_features
 from protclip.modalities.vectors import VectorsModality
@@ -216,13 +217,6 @@ class SeedTraining:
             if isinstance(side, VectorsModality)
             else TowerItems(data, rows, side.name)
         )
-        done = 0
-
-        def advance(n: int) -> None:
-            nonlocal done
-            done += n
-            display.advance(done)
-
         with fabric.rank_zero_first():
             found = frozen_features(
                 side,
@@ -232,7 +226,7 @@ class SeedTraining:
                 precision=self.config.precision,
                 # Towers from random weights are never met again.
                 cache=cache_dir() / "features" if side.pretrained else None,
-                progress=advance,
+                progress=running_total(display.advance),
             )
         display.end()
         whole = torch.zeros(len(data.ids), found.shape[1])

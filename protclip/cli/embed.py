@@ -37,6 +37,7 @@ def embed(
     from protclip.cli.display import TerminalDisplay
     from protclip.embed_files import embed_to_file
     from protclip.embedding import load
+    from protclip.inference import running_total
 
     _check_engine(engine, shard, shards, per_residue)
     loaded = load(model, device, precision=precision)
@@ -48,15 +49,10 @@ def embed(
         return
     display = TerminalDisplay()
     display.begin_stream(f"embedding ({name})")
-    done = 0
-
-    def advance(n: int) -> None:
-        nonlocal done
-        done += n
-        display.count(done)
-
     try:
-        report = embed_to_file(loaded, name, input, out, per_residue=per_residue, done=advance)
+        report = embed_to_file(
+            loaded, name, input, out, per_residue=per_residue, done=running_total(display.count)
+        )
     finally:
         display.end()
     text = f"{report.embedded} embedded"

@@ -39,6 +39,7 @@ def predict(
 ) -> None:
     """Predict classes with calibrated probabilities; inputs that fail are listed in <out>.failed.tsv."""
     from protclip.cli.display import TerminalDisplay
+    from protclip.inference import running_total
     from protclip.tasks.dataset import DEMONSTRATION
     from protclip.tasks.predict import load_head
     from protclip.tasks.predict_files import predict_to_file
@@ -55,13 +56,6 @@ def predict(
             f"{loaded.facts['valid']:.3f})"
         )
     display.begin_stream(f"predicting {loaded.task.name}")
-    done = 0
-
-    def advance(n: int) -> None:
-        nonlocal done
-        done += n
-        display.count(done)
-
     try:
         report = predict_to_file(
             loaded,
@@ -71,7 +65,7 @@ def predict(
             threshold=least,
             propagate=propagate,
             ec_consistent=ec_consistent,
-            done=advance,
+            done=running_total(display.count),
         )
     finally:
         display.end()

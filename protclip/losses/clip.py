@@ -68,8 +68,7 @@ def clip_loss(
     check_number("block_size", block_size, integer=True)
     check_pairs("clip loss", u, v, n_pairs)
     if n_pairs == 0:
-        held = [scale] if isinstance(scale, Tensor) else []
-        return connected_zero(u, v, *held)
+        return connected_zero(u, v, scale)
     u, v = as_full(u), as_full(v)
     u_keys, v_keys = (u, v) if negatives == "all" else (u[:n_pairs], v[:n_pairs])
     left, right = u[:n_pairs] * scale, v[:n_pairs] * scale

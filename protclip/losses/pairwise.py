@@ -76,9 +76,9 @@ def check_pairs(where: str, u: Tensor, v: Tensor, n_pairs: int) -> None:
         )
 
 
-def connected_zero(*tensors: Tensor) -> Tensor:
-    """Exact zero that still hangs on the graph of its arguments, so that backward reaches them with zeros."""
-    parts = [as_full(t).reshape(-1)[:1].sum() * 0 for t in tensors]
+def connected_zero(*values: Tensor | float) -> Tensor:
+    """Exact zero that still hangs on the graph of its tensors, so that backward reaches them with zeros."""
+    parts = [as_full(v).reshape(-1)[:1].sum() * 0 for v in values if isinstance(v, Tensor)]
     return torch.stack(parts).sum()
 
 

@@ -17,7 +17,14 @@ from torch import Tensor
 from protclip.checks import check_choice, check_number
 from protclip.config import PseudoLabels
 from protclip.errors import ConfigError
-from protclip.losses.pairwise import as_full, check_rows, connected_zero, in_full_precision, row_logsumexp
+from protclip.losses.pairwise import (
+    as_full,
+    check_pairs,
+    check_rows,
+    connected_zero,
+    in_full_precision,
+    row_logsumexp,
+)
 
 
 @torch.no_grad()
@@ -135,16 +142,9 @@ def pseudo_label_loss(
     """
     check_rows(u, v)
     check_number("pseudo_steps", steps, low=1, integer=True)
-    if not 0 <= n_pairs <= min(len(u), len(v)):
-        raise ConfigError(
-            "number of pairs out of range",
-            where="pseudo-label loss",
-            got=str(n_pairs),
-            expected=f"0 to {min(len(u), len(v))}, the rows of the smaller side",
-        )
+    check_pairs("pseudo-label loss", u, v, n_pairs)
     u, v = as_full(u), as_full(v)
-    held = [scale] if isinstance(scale, Tensor) else []
-    total = connected_zero(u, v, *held)
+    total = connected_zero(u, v, scale)
     if n_pairs == 0:
         return total
     for own, other in ((u, v), (v, u)):
@@ -204,8 +204,7 @@ def keyword_loss(
             expected=f"({len(known)}, {len(keywords)})",
         )
     rows, keywords = as_full(rows), as_full(keywords)
-    held = [scale] if isinstance(scale, Tensor) else []
-    nothing = connected_zero(rows, keywords, *held)
+    nothing = connected_zero(rows, keywords, scale)
     if not (len(rows) and len(known) and len(keywords)):
         return nothing
     with torch.no_grad():

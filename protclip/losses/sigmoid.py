@@ -81,14 +81,13 @@ def sigmoid_loss(
     check_choice("negatives", negatives, get_args(Negatives))
     check_number("block_size", block_size, integer=True)
     check_pairs("sigmoid loss", u, v, n_pairs)
-    held = [scale] if isinstance(scale, Tensor) else []
+    total = connected_zero(u, v, scale)
     if n_pairs == 0:
-        return connected_zero(u, v, *held)
+        return total
     u, v = as_full(u), as_full(v)
     u_keys, v_keys = (u, v) if negatives == "all" else (u[:n_pairs], v[:n_pairs])
     left, right = u[:n_pairs] * scale, v[:n_pairs] * scale
     matched = (left * v[:n_pairs]).sum(1)
-    total = connected_zero(u, v, *held)
     for queries, keys in ((left, v_keys), (right, u_keys)):
         if len(keys) == 1:
             continue

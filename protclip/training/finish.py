@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from protclip.evaluation import Evaluation, gallery_vectors, score
 from protclip.files import atomic_write
-from protclip.modalities.pairs import Setup
+from protclip.modalities.pairs import AlignmentData, Setup
 from protclip.model import TwoTower
 from protclip.options import PretrainConfig
 from protclip.training.loop import Progress
@@ -16,6 +17,68 @@ from protclip.training.plots import plot_curves, plot_embedding
 from protclip.training.refit import Refit
 from protclip.training.report import model_card, ranks_table
 from protclip.training.tower_features import Features
+
+
+class Assessment(NamedTuple):
+    """How a model does on the test gallery.
+
+    Parameters
+    ----------
+    evaluation, before : Evaluation or None
+        Scores of the model, and of the one that it replaces; None with fewer than two test items.
+    card : str
+        The model card.
+    """
+
+    evaluation: Evaluation | None
+    before: Evaluation | None
+    card: str
+
+
+def assess_model(
+    model: TwoTower,
+    data: AlignmentData,
+    features: Features,
+    *,
+    precision: str,
+    facts: Mapping[str, Any],
+    loss: Mapping[str, Any],
+    replaces: TwoTower | None = None,
+) -> Assessment:
+    """Evaluate a model on the test gallery and write its card.
+
+    Parameters
+    ----------
+    model : TwoTower
+    data : AlignmentData
+    features : pair of float32 tensors [n, d_left], [m, d_right] or None
+        Of all items, where they are known.
+    precision : {"auto", "fp32", "bf16"}
+        In which other towers compute.
+    facts, loss : mapping
+        What the model was trained on, and by which options of the losses; for the card.
+    replaces : TwoTower, optional
+        The same towers under their former heads, evaluated as well.
+    """
+
+    def evaluate(current: TwoTower | None) -> Evaluation | None:
+        if current is None or len(data.test) < 2:
+            return None
+        items = (data.left, data.right)
+        left, right = gallery_vectors(current, data.test, items, features, precision=precision)
+        return score(left, right, data.test, current.names)
+
+    before, evaluation = evaluate(replaces), evaluate(model)
+    card = model_card(
+        names=model.names,
+        objective=str(facts.get("objective", "unknown")),
+        facts=facts,
+        sides={name: side.describe() for name, side in model.sides.items()},
+        metrics=evaluation.metrics if evaluation else None,
+        loss=loss,
+        before=before.metrics if before else None,
+    )
+    return Assessment(evaluation, before, card)
 
 
 def finish_run(
@@ -53,11 +116,27 @@ def finish_run(
         Scores of the model that is kept; None with fewer than two test items.
     """
     train = config.train
-    before = None
-    if refit is not None and refit.model is not model:
-        before = _evaluate(model, setup, features, train.precision)
-        model = refit.model
-    evaluation = _evaluate(model, setup, features, train.precision)
+    trained = model
+    model = trained if refit is None else refit.model
+    facts = {
+        "source": config.source.kind,
+        "objective": train.objective,
+        "seed": train.seed,
+        "split_seed": config.data.split_seed,
+        "valid_fraction": config.data.valid_fraction,
+        "test_fraction": config.data.test_fraction,
+        **setup.data.facts,
+        **({"refit": refit.facts} if refit is not None else {}),
+    }
+    evaluation, before, card = assess_model(
+        model,
+        setup.data,
+        features,
+        precision=train.precision,
+        facts=facts,
+        loss=config.loss.for_objective(train.objective).to_dict() if train.objective != "cca" else {},
+        replaces=trained if model is not trained else None,
+    )
     if evaluation is not None:
         test = setup.data.test
         atomic_write(folder / "ranks.csv", ranks_table(test, evaluation, model.names))
@@ -72,43 +151,15 @@ def finish_run(
             )
     if progress is not None and progress.step and train.plots:
         plot_curves(folder / "log.csv", folder / "curves.svg")
-    sides = {side.name: side.describe() for side in (setup.left, setup.right)}
     metrics: dict[str, Any] = dict(evaluation.metrics) if evaluation else {}
     metrics["objective"] = train.objective
     metrics["gallery_from"] = config.source.title()
-    metrics["sides"] = sides
+    metrics["sides"] = {name: side.describe() for name, side in model.sides.items()}
     if refit is not None:
         metrics["refit"] = refit.facts
         metrics["before_refit"] = before.metrics if before else None
     if progress is not None:
         metrics["training"] = {"steps": progress.step, "kept_step": progress.best_step, **progress.last}
     atomic_write(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    facts = {
-        "source": config.source.kind,
-        "objective": train.objective,
-        "seed": train.seed,
-        "split_seed": config.data.split_seed,
-        "valid_fraction": config.data.valid_fraction,
-        "test_fraction": config.data.test_fraction,
-        **setup.data.facts,
-        **({"refit": refit.facts} if refit is not None else {}),
-    }
-    card = model_card(
-        names=model.names,
-        objective=train.objective,
-        facts=facts,
-        sides=sides,
-        metrics=evaluation.metrics if evaluation else None,
-        loss=config.loss.for_objective(train.objective).to_dict() if train.objective != "cca" else {},
-        before=before.metrics if before else None,
-    )
     model.save(folder / "model", facts=facts, card=card)
     return evaluation
-
-
-def _evaluate(model: TwoTower, setup: Setup, features: Features, precision: str) -> Evaluation | None:
-    data = setup.data
-    if len(data.test) < 2:
-        return None
-    left, right = gallery_vectors(model, data.test, (data.left, data.right), features, precision=precision)
-    return score(left, right, data.test, model.names)

@@ -111,6 +111,8 @@ class Loop:
         ------
         Interrupted
             After SIGINT or SIGTERM, when the state has been saved.
+        ProtclipError
+            At the first step whose loss is not finite; the last checkpoint is kept.
         """
         path = self.folder / "state.pt"
         if resume and path.exists():

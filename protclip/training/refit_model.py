@@ -11,14 +11,14 @@ from typing import Any
 import torch
 
 from protclip.errors import ConfigError
-from protclip.evaluation import gallery_vectors, score
 from protclip.files import atomic_write
 from protclip.inference import encode
 from protclip.modalities.pairs import Setup, Source
 from protclip.model import TwoTower, file_fingerprint, find_model
 from protclip.options import PretrainConfig
+from protclip.training.finish import assess_model
 from protclip.training.refit import refit_heads
-from protclip.training.report import model_card, ranks_table
+from protclip.training.report import ranks_table
 
 DIVISION = ("split_seed", "valid_fraction", "test_fraction")
 
@@ -60,8 +60,9 @@ def refit_model(
     parent : Path
         Model folder or run folder; not changed.
     config : PretrainConfig
-        Where the items come from, how they are divided, and ``train.seed``, which decides what is paired.
-        The held-out part must be the parent's for the scores to mean anything.
+        Where the items come from, how they are divided, ``train.seed``, which decides what is paired, and
+        ``train.precision``, in which the towers compute. The held-out part must be the parent's for the
+        scores to mean anything.
     out : Path
         Must not exist.
     method : {"transport", "cca"}
@@ -99,38 +100,31 @@ def refit_model(
     for name, items in zip(model.names, (data.left, data.right), strict=True):
         say(f"{name}: tower features of {len(items)} items")
         side = model.sides[name]
-        rows = encode(side, items, side.encoder, device=model.log_scale.device)
+        rows = encode(
+            side, items, side.encoder, device=model.log_scale.device, precision=config.train.precision
+        )
         features.append(torch.from_numpy(rows))
     ready = (features[0], features[1])
     found = refit_heads(model, data, ready, method=method, seed=config.train.seed, say=say)
-    before = after = ranks = None
-    if len(data.test) >= 2:
-        old, new = (
-            score(
-                *gallery_vectors(current, data.test, (data.left, data.right), ready), data.test, model.names
-            )
-            for current in (model, found.model)
-        )
-        before, after, ranks = old.metrics, new.metrics, ranks_table(data.test, new, model.names)
     refit = {**found.facts, "parent": parent.name, "parent_fingerprint": fingerprint}
     own = {name: getattr(config.data, name) for name in DIVISION}
     record = {**facts, **own, **data.facts, "refit": refit}
-    card = model_card(
-        names=model.names,
-        objective=str(facts.get("objective", "unknown")),
+    evaluation, replaced, card = assess_model(
+        found.model,
+        data,
+        ready,
+        precision=config.train.precision,
         facts=record,
-        sides={side.name: side.describe() for side in model.sides.values()},
-        metrics=after,
         loss={},
-        before=before,
+        replaces=model,
     )
     found.model.save(out, facts=record, card=card)
-    report = RefitReport(out, refit, before, after)
+    after, before = (scores.metrics if scores else None for scores in (evaluation, replaced))
     metrics = {**(after or {}), "refit": refit, "before_refit": before}
     atomic_write(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    if ranks is not None:
-        atomic_write(out / "ranks.csv", ranks)
-    return report
+    if evaluation is not None:
+        atomic_write(out / "ranks.csv", ranks_table(data.test, evaluation, model.names))
+    return RefitReport(out, refit, before, after)
 
 
 def _other_division(facts: Mapping[str, Any], config: PretrainConfig, found: Mapping[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from protclip.config import cache_dir
-from protclip.inference import encode
+from protclip.inference import encode, running_total
 from protclip.modalities.base import Modality
 from protclip.modalities.features import frozen_features
 from protclip.modalities.pairs import AlignmentData
@@ -42,13 +42,7 @@ def tower_features(
         Shown how many items are done.
     """
     display.begin(f"{side.name} features", len(items))
-    done = 0
-
-    def advance(n: int) -> None:
-        nonlocal done
-        done += n
-        display.advance(done)
-
+    done = running_total(display.advance)
     side.encoder.to(device).eval()
     if side.frozen:
         ids = [str(i) for i in range(len(items))]
@@ -59,10 +53,10 @@ def tower_features(
             device=device,
             precision=precision,
             cache=cache_dir() / "features",
-            progress=advance,
+            progress=done,
         )
     else:
-        rows = encode(side, items, side.encoder, device=device, precision=precision, done=advance)
+        rows = encode(side, items, side.encoder, device=device, precision=precision, done=done)
     display.end()
     return torch.from_numpy(np.ascontiguousarray(rows))
 

@@ -175,8 +175,7 @@ class TransportTargets(nn.Module):
         u, v = as_full(views.u), as_full(views.v)
         own = self.config.transport_temperature
         scale = 1 / own if own else views.scale
-        held = [scale] if isinstance(scale, Tensor) else []
-        total = connected_zero(u, v, *held)
+        total = connected_zero(u, v, scale)
         if not self.ready:
             return total
         n = views.n_pairs

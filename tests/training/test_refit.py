@@ -13,6 +13,7 @@ import torch
 import protclip
 from protclip.alignment import TransportAlignment
 from protclip.errors import ConfigError
+from protclip.inference import encode
 from protclip.modalities.pairs import AlignmentData, Gallery, Setup
 from protclip.modalities.vectors import VectorsModality
 from protclip.model import TwoTower
@@ -167,6 +168,22 @@ def test_a_saved_model_is_refitted_into_a_folder_of_its_own(tmp_path: Path) -> N
         say=said.append,
     )
     assert any("WARNING: not the division" in text for text in said)
+
+
+def test_the_towers_of_a_saved_model_compute_in_the_precision_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretrain(tmp_path / "run", setup=make_setup(), refit="none", steps=1, device="cpu", dim=8)
+    used: list[str] = []
+
+    def spy(*args: Any, precision: str = "auto", **options: Any) -> np.ndarray:
+        used.append(precision)
+        return encode(*args, precision=precision, **options)
+
+    monkeypatch.setattr("protclip.training.refit_model.encode", spy)
+    config = merge(PretrainConfig(), {"precision": "bf16"})
+    refit_model(tmp_path / "run", config, tmp_path / "new", method="cca", setup=make_setup())
+    assert used == ["bf16", "bf16"]
 
 
 def test_auto_changes_heads_only_where_validation_is_clearly_better(tmp_path: Path) -> None:
