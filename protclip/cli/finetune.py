@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from protclip.cli.options import with_options
+from protclip.cli.options import flags, with_options
 from protclip.errors import ConfigError
 from protclip.schema import RUN
 from protclip.tasks.options import MACHINE_OPTIONS, FinetuneConfig
@@ -62,8 +62,7 @@ def _resumed(out: Path | None, chosen: dict[str, Any], config: Path | None) -> t
         raise ConfigError(
             "a resumed run keeps the options that it was started with",
             where=f"--resume of {folder}",
-            hint=f"Leave out everything but {', '.join('--' + k for k in sorted(MACHINE_OPTIONS))}, or start "
-            "a new run",
+            hint=f"Give only {flags(MACHINE_OPTIONS)} again, or start a new run",
         )
     return folder, machine
 

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import typer
@@ -68,6 +68,15 @@ def with_options(*configs: type[Any], evaluation: bool = False) -> Callable[[Cal
         return run
 
     return decorate
+
+
+def flags(names: Collection[str]) -> str:
+    """Options of the command line by the names of their fields, for a sentence.
+
+    >>> flags({"num_nodes", "device"})
+    '--device, --num-nodes'
+    """
+    return ", ".join("--" + name.replace("_", "-") for name in sorted(names))
 
 
 def _parameter(field: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:

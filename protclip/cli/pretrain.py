@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from protclip.cli.options import entries, with_options
+from protclip.cli.options import entries, flags, with_options
 from protclip.errors import ConfigError
 from protclip.options import (
     MACHINE_OPTIONS,
@@ -146,8 +146,6 @@ def _resumed(
         raise ConfigError(
             "a resumed run keeps the options that it was started with",
             where=f"--resume of {folder}",
-            hint="Give only "
-            + ", ".join(f"--{name}" for name in sorted(MACHINE_OPTIONS))
-            + " again, or start a new run",
+            hint=f"Give only {flags(MACHINE_OPTIONS)} again, or start a new run",
         )
     return folder, wished_machine

@@ -213,8 +213,9 @@ def test_a_folder_is_not_overwritten(run_folder: Path, quick: list[str], cli: Cl
 
 
 def test_a_resumed_run_keeps_its_options(run_folder: Path, cli: Cli) -> None:
-    with pytest.raises(ConfigError, match="keeps the options"):
+    with pytest.raises(ConfigError, match="keeps the options") as error:
         cli("pretrain", "--out", run_folder, "--resume", "--batch-size", 8)
+    assert "--checkpoint-seconds, --device, --devices, --num-nodes" in str(error.value)
 
 
 @pytest.mark.slow
