@@ -89,7 +89,9 @@ def markdown(
     lines += ["", "```bash", plan.command, "```"]
     if results:
         lines += ["", "## Scores", "", "Mean ± standard deviation over seeds.", ""]
-        lines += _scores([by_slug[slug] for slug in arms], by, metrics)
+        lines += _scores([by_slug[slug] for slug in arms if by[slug]], by, metrics)
+        waiting = [by_slug[slug].name for slug in arms if not by[slug]]
+        lines += ["", f"Without a finished run: {'; '.join(waiting)}."] if waiting else []
         lines += _differences(plan, [by_slug[slug] for slug in arms], by, metrics)
         lines += ["", "## Plots", "", *(f"![{path.stem}]({path.name})" for path in plots)]
     troubles = [o for o in outcomes if o.state in ("failed", "busy")]

@@ -142,6 +142,8 @@ def test_failures_and_gaps_are_shown(tmp_path: Path) -> None:
     finish(runs[1], 0.2, ranks=False)
     text = write_report(plan, [Outcome(runs[2], "failed", "pretrain: no room")])
     assert "2 of 15 runs are finished" in text
+    assert {row[0] for row in table(text, "## Scores")} & {"new, paired 0.5", "all"} == set()
+    assert "Without a finished run: base, paired 0.5; new, paired 0.5; all." in text
     assert "base, paired 0.5, seed 0: failed: pretrain: no room" in text
     row = {row[0]: row for row in table(text, "### R@10 %: difference")}["new, paired 0.1"]
     assert row[1:] == ["1", "+10.0", "-", "-", "1.000", "-", "-"]
