@@ -166,26 +166,32 @@ def plot(found: dict[str, list[dict[str, float]]], path: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     columns = 5
     rows = -(-len(found) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(3.1 * columns, 2.7 * rows), squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(3.2 * columns, 2.7 * rows), squeeze=False)
     for axis, (subject, points) in zip(axes.flat, found.items(), strict=False):
         sizes = [p["size"] for p in points]
-        axis.loglog(sizes, [p["seconds"] for p in points], "o-", color="C0", markersize=3)
+        axis.loglog(sizes, [1000 * p["seconds"] for p in points], "o-", color="C0", markersize=3)
         axis.set_title(subject, fontsize=8)
-        axis.set_ylabel("seconds", color="C0", fontsize=7)
+        axis.set_ylabel("ms", color="C0", fontsize=7)
         twin = axis.twinx()
         twin.loglog(sizes, [max(p["bytes"], 1e5) / 2**20 for p in points], "s--", color="C1", markersize=3)
         twin.set_ylabel("peak MB", color="C1", fontsize=7)
         axis.set_xlabel(UNITS[subject.rpartition(", ")[2]], fontsize=7)
         for each in (axis, twin):
+            low, high = each.get_ylim()
+            # A decade and a half at least, so that what hardly grows looks flat.
+            spread = max(1.0, 10**1.5 * low / high) ** 0.5
+            each.set_ylim(low / spread, high * spread)
             each.tick_params(labelsize=6)
-            # Within one decade matplotlib labels the minor ticks too, over one another.
-            for scale in (each.xaxis, each.yaxis):
-                if np.log10(np.divide(*scale.get_view_interval()[::-1])) > 0.9:
-                    scale.set_minor_formatter(NullFormatter())
+        for scale in (axis.xaxis, axis.yaxis, twin.yaxis):
+            low, high = scale.get_view_interval()
+            marks = (1.0,) if high > 100 * low else (1.0, 2.0, 5.0)
+            scale.set_major_locator(LogLocator(subs=marks))
+            scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+            scale.set_minor_formatter(NullFormatter())
     for axis in axes.flat[len(found) :]:
         axis.axis("off")
     figure.tight_layout()
