@@ -1,4 +1,4 @@
-"""What every test shares: the real corpus, a private cache, two threads, reproducible random examples."""
+"""What every test shares: the real corpus, a private cache, few threads, reproducible random examples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ settings.register_profile(
 settings.load_profile("protclip")
 
 # Read by OpenMP when torch or numpy first start threads, and inherited by the commands that tests start.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 
 
 def _cuda() -> bool:
