@@ -20,8 +20,12 @@ settings.register_profile(
 )
 settings.load_profile("protclip")
 
-# Read by OpenMP when torch or numpy first start threads, and inherited by the commands that tests start.
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Few threads, and one where tests run side by side: waiting threads cost more than they give."""
+    beside = config.getoption("numprocesses", None) or "PYTEST_XDIST_WORKER" in os.environ
+    # Read by OpenMP when torch or numpy first start threads, and inherited by the commands that tests start.
+    os.environ.setdefault("OMP_NUM_THREADS", "1" if beside else "2")
 
 
 def _cuda() -> bool:
