@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from protclip.experiments.commands import Plan, Run
-from protclip.experiments.definitions import Arm, Experiment
+from protclip.experiments.definitions import METRICS, Arm, Experiment
+from protclip.experiments.plots import plot_metric
 from protclip.experiments.report import summary_table, write_report
-from protclip.experiments.results import read_ranks, read_results
+from protclip.experiments.results import RunResult, read_ranks, read_results
 from protclip.experiments.runner import Outcome
 from protclip.experiments.statistics import compare
 
@@ -119,6 +120,16 @@ def test_every_number_is_in_the_csv(finished: Plan) -> None:
     ]
     assert found == pytest.approx([0.16, 0.20, 0.15])
     assert {row["paired"] for row in rows} == {"0.1", "0.5", ""}
+
+
+def test_a_condition_of_few_methods_is_on_the_axis(tmp_path: Path) -> None:
+    arms = [Arm(f"m{n}", {}, {"paired": fraction}) for n in range(9) for fraction in (0.02, 0.1)]
+    arms.append(Arm("m0", {}, {"paired": 0.5}))  # whose dots stand left of the tick
+    metric = METRICS["R@10"]
+    results = [RunResult(Run(arm, 0, tmp_path, ()), {metric.key: 0.1}, None) for arm in arms]
+    plot_metric(results, metric, tmp_path / "plot.svg")
+    text = (tmp_path / "plot.svg").read_text()
+    assert all(f">{fraction}<" in text for fraction in ("0.02", "0.1", "0.5"))
 
 
 def test_plots_and_commands_are_whole(finished: Plan) -> None:
