@@ -18,7 +18,9 @@ def refit(
     model: Path = typer.Argument(..., help="Run folder or model folder; it is not changed."),
     out: Path = typer.Option(..., "-o", "--out", help="Model folder to write."),
     method: str = typer.Option(
-        "transport", help="transport: pairs and the whole unpaired pools; cca: the pairs alone."
+        "transport",
+        help="transport: pairs and the whole unpaired pools; cca: the pairs alone; auto: one of these if "
+        "validation items are clearly better by it.",
     ),
     seed: int = typer.Option(None, help="Decides which items keep their pairing [default: the run's]."),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
