@@ -23,9 +23,8 @@ settings.load_profile("protclip")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Few threads, and one where tests run side by side: waiting threads cost more than they give."""
-    beside = config.getoption("numprocesses", None) or "PYTEST_XDIST_WORKER" in os.environ
-    # Read by OpenMP when torch or numpy first start threads, and inherited by the commands that tests start.
-    os.environ.setdefault("OMP_NUM_THREADS", "1" if beside else "2")
+    # Read by OpenMP when torch or numpy first start threads; workers and the commands of tests inherit it.
+    os.environ.setdefault("OMP_NUM_THREADS", "1" if config.getoption("numprocesses") else "2")
 
 
 def _cuda() -> bool:

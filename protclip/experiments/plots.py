@@ -112,7 +112,7 @@ def _over_condition(
             zorder=3,
         )
     axes.set_xticks(range(len(places)), [f"{value:g}" for value in places])
-    axes.set_xlim(-0.4, len(places) - 0.6)  # every tick, also where only methods beside it have dots
+    axes.set_xlim(-0.4, len(places) - 0.6)  # all ticks: dots stand beside theirs
 
 
 def _arm_by_arm(
