@@ -22,14 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protclip.alignment.methods import METHODS, make_alignment
-from protclip.retrieval import score_retrieval
+from protclip.scoring.retrieval import score_retrieval
 
 Rows = NDArray[np.float64]
 
 
 def shipped() -> tuple[Rows, Rows, list[str]]:
     """C-alpha distance histograms by sequence separation, and dipeptide frequencies."""
-    from protclip.modalities.proteins import open_corpus
+    from protclip.sources.proteins import open_corpus
 
     corpus = open_corpus("")
     letters = "ACDEFGHIKLMNPQRSTVWY"
@@ -54,7 +54,7 @@ def shipped() -> tuple[Rows, Rows, list[str]]:
 
 def from_files(left: Path, right: Path) -> tuple[Rows, Rows, list[str]]:
     """Rows of the ids that both files have; each id is a group of its own."""
-    from protclip.data.vectors import VectorFile
+    from protclip.data.files.vector_file import VectorFile
 
     with VectorFile.open(left) as first, VectorFile.open(right) as second:
         known = set(second.ids)
@@ -91,9 +91,9 @@ def of_run(folder: Path, pools: str) -> Task:
 
     import torch
 
-    from protclip.inference import encode
-    from protclip.model import TwoTower
-    from protclip.options import PretrainConfig
+    from protclip.config.pretraining import PretrainConfig
+    from protclip.inference.encode import encode
+    from protclip.model.two_tower import TwoTower
 
     config = PretrainConfig.load(folder / "config.toml")
     division = dataclasses.replace(config.data, pools=pools)

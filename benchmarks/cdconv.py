@@ -28,10 +28,10 @@ import torch
 from report import Report
 from torch import Tensor, nn
 
-from protclip.structure.cdconv import KERNEL_SLOPE, CDConv, edge_features
-from protclip.structure.encoder import CDConvConfig, CDConvEncoder
-from protclip.structure.frames import smooth_cutoff
-from protclip.structure.graph import Level, StructureBatch, collate_structures
+from protclip.structure.encoders.cdconv import KERNEL_SLOPE, CDConv, edge_features
+from protclip.structure.encoders.encoder import CDConvConfig, CDConvEncoder
+from protclip.structure.encoders.frames import smooth_cutoff
+from protclip.structure.encoders.graph import Level, StructureBatch, collate_structures
 from protclip.structure.protein import Protein
 
 CATH = Path(__file__).parents[1] / "data" / "cath" / "dompdb"
@@ -40,7 +40,7 @@ FORMS = ("published", "ours", "floor")
 
 def read_domains(count: int, seed: int = 0) -> list[Protein]:
     """Domains drawn from the shipped corpus."""
-    from protclip.structure.read import read_structure
+    from protclip.structure.reading.read import read_structure
 
     files = np.array(sorted(CATH.iterdir()))
     return [read_structure(path) for path in np.random.default_rng(seed).permutation(files)[:count]]

@@ -24,8 +24,8 @@ import h5py
 import numpy as np
 from report import Report, in_new_process, many_domains, take_turns
 
-from protclip.data.build import build_corpus
-from protclip.data.store import Corpus
+from protclip.data.corpus.build import build_corpus
+from protclip.data.corpus.store import Corpus
 
 
 def cpu(who: int) -> float:

@@ -29,14 +29,14 @@ from cdconv import use_form
 from numpy.typing import NDArray
 from report import DOMPDB, Report, in_new_process, status, take_turns
 
-from protclip.data.store import write_corpus
-from protclip.embed_files import embed_to_file
-from protclip.embedding import AlignedModel, load
-from protclip.modalities.sequence import SequenceModality
+from protclip.data.corpus.store import write_corpus
+from protclip.inference.aligned_model import AlignedModel, load
+from protclip.inference.to_file import embed_to_file
+from protclip.modalities.sequence.adapter import SequenceModality
 from protclip.modalities.structure import StructureModality
-from protclip.model import TwoTower
+from protclip.model.two_tower import TwoTower
 from protclip.structure import Protein, read_structure
-from protclip.structure.encoder import CDConvConfig
+from protclip.structure.encoders.encoder import CDConvConfig
 
 LETTERS = np.frombuffer(b"ACDEFGHIKLMNPQRSTVWY", np.uint8)
 

@@ -25,12 +25,12 @@ import torch
 from numpy.typing import NDArray
 from report import Report
 
+from protclip.inference.cache import CUDA_BATCH
 from protclip.modalities.base import budget_batches
-from protclip.modalities.esm2 import SHAPES, empty_esm2, esm2_name
-from protclip.modalities.esm_weights import Provenance
-from protclip.modalities.features import CUDA_BATCH
-from protclip.modalities.sequence import SequenceModality
-from protclip.structure.read import read_structure
+from protclip.modalities.sequence.adapter import SequenceModality
+from protclip.modalities.sequence.esm2 import SHAPES, empty_esm2, esm2_name
+from protclip.modalities.sequence.esm_weights import Provenance
+from protclip.structure.reading.read import read_structure
 
 CATH = Path(__file__).parents[1] / "data" / "cath" / "dompdb"
 Vectors = NDArray[np.float32]

@@ -22,7 +22,7 @@ import torch
 from report import DOMPDB, Report, exponent, in_new_process, many_domains, peak_growth, status
 
 from protclip.structure import Protein, collate_structures, read_structure
-from protclip.structure.encoder import CDConvConfig, CDConvEncoder
+from protclip.structure.encoders.encoder import CDConvConfig, CDConvEncoder
 
 SUBJECTS = {
     "structure tower, length": (50, 100, 200, 400, 800, 1400, 2000),
@@ -86,7 +86,7 @@ def job(subject: str, size: int, device: str) -> tuple[Callable[[], Any], float]
 
         return step, edges if by == "edges" else size
     if part == "sequence tower":
-        from protclip.modalities.sequence import SequenceModality
+        from protclip.modalities.sequence.adapter import SequenceModality
 
         side = SequenceModality.create("scratch", init="random", tune="frozen")
         side.encoder.to(device).eval()
@@ -103,12 +103,12 @@ def job(subject: str, size: int, device: str) -> tuple[Callable[[], Any], float]
     if part in ("losses", "retrieval metrics"):
         rows = torch.nn.functional.normalize(torch.randn(2, size, 128), dim=2).to(device)
         if part == "retrieval metrics":
-            from protclip.retrieval import retrieval_metrics
+            from protclip.scoring.retrieval import retrieval_metrics
 
             u, v = rows.cpu().numpy()
             return lambda: retrieval_metrics(u, v), size
+        from protclip.config.presets import loss_preset
         from protclip.losses import Objective, Views
-        from protclip.presets import loss_preset
 
         objective = Objective(loss_preset("default"))
 
@@ -118,8 +118,8 @@ def job(subject: str, size: int, device: str) -> tuple[Callable[[], Any], float]
             objective(views)["loss"].backward()
 
         return losses, size
-    from protclip.data.build import build_corpus
-    from protclip.data.store import Corpus
+    from protclip.data.corpus.build import build_corpus
+    from protclip.data.corpus.store import Corpus
 
     home = Path(tempfile.mkdtemp())
     folder = many_domains(home / "files", size)

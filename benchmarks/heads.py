@@ -24,14 +24,14 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, normalize
 
 from protclip.alignment import fit_cca
-from protclip.evaluation import validation_scores
-from protclip.heads import HEADS
-from protclip.inference import encode
+from protclip.config.pretraining import PretrainConfig
+from protclip.inference.encode import encode
 from protclip.losses import clip_loss
-from protclip.modalities.pairs import AlignmentData, Gallery
-from protclip.model import TwoTower
-from protclip.options import PretrainConfig
-from protclip.retrieval import score_retrieval
+from protclip.model.heads import HEADS
+from protclip.model.two_tower import TwoTower
+from protclip.relations.pairs import AlignmentData
+from protclip.scoring.galleries import Gallery, validation_scores
+from protclip.scoring.retrieval import score_retrieval
 from protclip.training.running import learning_rate_factor
 
 Matrix = NDArray[np.float64]

@@ -23,11 +23,11 @@ from report import DOMPDB, Report, take_turns
 from torch import Tensor
 
 from protclip.modalities.base import budget_batches
-from protclip.modalities.sequence import SequenceModality
+from protclip.modalities.sequence.adapter import SequenceModality
 from protclip.structure import Protein, collate_structures, read_structure
-from protclip.structure.cdconv import CDConv, edge_features
-from protclip.structure.encoder import CDConvConfig, CDConvEncoder
-from protclip.structure.graph import Level
+from protclip.structure.encoders.cdconv import CDConv, edge_features
+from protclip.structure.encoders.encoder import CDConvConfig, CDConvEncoder
+from protclip.structure.encoders.graph import Level
 
 
 def kernels(conv: CDConv, level: Level, radius: float) -> Tensor:

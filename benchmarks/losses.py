@@ -34,10 +34,10 @@ import torch
 from report import Report
 from torch import Tensor
 
-from protclip.config import LossConfig
+from protclip.config.loss import LossConfig
+from protclip.config.presets import loss_preset
 from protclip.losses import MKMMD, SDD, clip_loss
 from protclip.losses.mmd import median_squared_distance
-from protclip.presets import loss_preset
 
 Form = Callable[[Tensor, Tensor], Tensor]
 LOSSES = ("sdd", "mmd", "clip")

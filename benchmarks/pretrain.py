@@ -19,22 +19,23 @@ import numpy as np
 import torch
 from report import Report, take_turns
 
-from protclip.data.build import cached_corpus, sample_corpus_dir
-from protclip.data.store import Corpus
+from protclip.config.presets import loss_preset
+from protclip.config.pretraining import TrainConfig
+from protclip.data.corpus.build import cached_corpus, sample_corpus_dir
+from protclip.data.corpus.store import Corpus
+from protclip.inference.cache import frozen_features
 from protclip.losses import Objective
-from protclip.modalities.features import frozen_features
-from protclip.modalities.pairs import AlignmentData, Gallery
-from protclip.modalities.sequence import SequenceModality
+from protclip.modalities.sequence.adapter import SequenceModality
 from protclip.modalities.structure import StructureModality
-from protclip.model import TwoTower
-from protclip.options import TrainConfig
-from protclip.presets import loss_preset
-from protclip.structure.encoder import CDConvConfig
-from protclip.structure.graph import collate_structures
+from protclip.model.two_tower import TwoTower
+from protclip.relations.pairs import AlignmentData
+from protclip.scoring.galleries import Gallery
+from protclip.structure.encoders.encoder import CDConvConfig
+from protclip.structure.encoders.graph import collate_structures
+from protclip.training.batches import Side, StepDataset
 from protclip.training.loop import Loop
 from protclip.training.running import make_fabric
 from protclip.training.sampler import PairedUnpairedSampler
-from protclip.training.steps import Side, StepDataset
 
 NOBODY = Gallery([], np.zeros(0, np.int64), np.zeros(0, np.int64))
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from protclip.errors import ProtclipError
 
 if TYPE_CHECKING:
-    from protclip.embedding import AlignedModel, load
-    from protclip.embeddings import Embeddings
+    from protclip.inference.aligned_model import AlignedModel, load
+    from protclip.inference.embeddings import Embeddings
     from protclip.tasks.predict import Head, load_head
     from protclip.training.pretrain import pretrain
 
@@ -31,10 +31,10 @@ __all__ = [
 ]
 
 _LAZY = {
-    "AlignedModel": "protclip.embedding",
-    "Embeddings": "protclip.embeddings",
+    "AlignedModel": "protclip.inference.aligned_model",
+    "Embeddings": "protclip.inference.embeddings",
     "Head": "protclip.tasks.predict",
-    "load": "protclip.embedding",
+    "load": "protclip.inference.aligned_model",
     "load_head": "protclip.tasks.predict",
     "pretrain": "protclip.training.pretrain",
 }

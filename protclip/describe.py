@@ -52,7 +52,7 @@ def _folder(path: Path) -> dict[str, Any]:
         if (path / "metrics.json").exists():
             facts["retrieval"] = json.loads((path / "metrics.json").read_text()).get("retrieval")
         return facts
-    from protclip.data.cath import find_cath  # only for folders of files
+    from protclip.data.corpus.cath import find_cath  # only for folders of files
 
     found = find_cath(path)
     return {"kind": "CATH folder", "domains": len(found.files), "list": found.list_path or "none"}
@@ -82,9 +82,12 @@ def _task_run(path: Path, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _file(path: Path) -> dict[str, Any]:
-    from protclip.data.benchmark_file import Benchmark, is_benchmark  # h5py is kept out of the other branches
-    from protclip.data.store import Corpus
-    from protclip.embeddings import Embeddings
+    from protclip.data.benchmarks.benchmark_file import (  # h5py is kept out of the other branches
+        Benchmark,
+        is_benchmark,
+    )
+    from protclip.data.corpus.store import Corpus
+    from protclip.inference.embeddings import Embeddings
 
     if is_benchmark(path):
         with Benchmark.open(path) as benchmark:

@@ -79,6 +79,10 @@ class DataError(ProtclipError):
     """A corpus, list, FASTA file, store or embedding file is unreadable or inconsistent."""
 
 
+class StructureError(ProtclipError):
+    """A structure file or object cannot be turned into a :class:`protclip.structure.protein.Protein`."""
+
+
 class ConfigError(ProtclipError):
     """An option or configuration entry is unknown, of the wrong type or out of range."""
 

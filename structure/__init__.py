@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from protclip.structure.augment import augment_structure
-    from protclip.structure.chopping import Segment, parse_chopping
-    from protclip.structure.encoder import CDConvConfig, CDConvEncoder
-    from protclip.structure.graph import StructureBatch, collate_structures
+    from protclip.structure.encoders.encoder import CDConvConfig, CDConvEncoder
+    from protclip.structure.encoders.graph import StructureBatch, collate_structures
     from protclip.structure.protein import Protein
-    from protclip.structure.read import read_chains, read_structure
+    from protclip.structure.reading.chopping import Segment, parse_chopping
+    from protclip.structure.reading.read import read_chains, read_structure
 
 # Name -> module, imported on first use: readers need no torch, encoders no gemmi.
 _EXPORTS = {
-    "CDConvConfig": "encoder",
-    "CDConvEncoder": "encoder",
+    "CDConvConfig": "encoders.encoder",
+    "CDConvEncoder": "encoders.encoder",
     "Protein": "protein",
-    "Segment": "chopping",
-    "StructureBatch": "graph",
+    "Segment": "reading.chopping",
+    "StructureBatch": "encoders.graph",
     "augment_structure": "augment",
-    "collate_structures": "graph",
-    "parse_chopping": "chopping",
-    "read_chains": "read",
-    "read_structure": "read",
+    "collate_structures": "encoders.graph",
+    "parse_chopping": "reading.chopping",
+    "read_chains": "reading.read",
+    "read_structure": "reading.read",
 }
 
 __all__ = [

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from protclip.structure.errors import StructureError
+from protclip.errors import StructureError
 
 BACKBONE = ("N", "CA", "C", "O")
 """Order of the atoms along axis 1 of :attr:`Protein.coords`."""

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from protclip.structure.errors import StructureError
+from protclip.errors import StructureError
 from protclip.structure.protein import BACKBONE, Protein
 from protclip.structure.torchdrug_import import MissingTorchdrugError, import_torchdrug
 

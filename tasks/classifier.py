@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from protclip.errors import ConfigError
-from protclip.heads import Standardise
-from protclip.tasks.losses import TaskLoss
+from protclip.model.heads import Standardise
+from protclip.tasks.task_loss import TaskLoss
 from protclip.training.running import learning_rate_factor, seed_step
 
 
@@ -67,7 +67,7 @@ def train_classifier(
     network : Classifier
         On the CPU; left in evaluation mode.
     features, targets : tensors
-        Targets as :class:`protclip.tasks.losses.TaskLoss` takes them.
+        Targets as :class:`protclip.tasks.task_loss.TaskLoss` takes them.
     loss : TaskLoss
     seed : int
         Of the order of rows and of dropout.

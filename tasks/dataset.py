@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protclip.data.vectors import VectorFile
+from protclip.data.files.vector_file import VectorFile
 from protclip.errors import DataError
 from protclip.structure.protein import Protein
 from protclip.tasks.definitions import CUTOFFS, find_task
 
 if TYPE_CHECKING:
-    from protclip.data.benchmark import Benchmark
+    from protclip.data.benchmarks.build_benchmark import Benchmark
 
 Indices = NDArray[np.int64]
 Bools = NDArray[np.bool_]

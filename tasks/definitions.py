@@ -37,7 +37,8 @@ class Recipe:
     patience : int
         Epochs without a better validation score after which training ends; 0 never ends early.
     cdconv : mapping
-        Entries of :class:`protclip.structure.encoder.CDConvConfig` for a structure tower from scratch.
+        Entries of :class:`protclip.structure.encoders.encoder.CDConvConfig` for a structure tower from
+        scratch.
     gearnet : str
         Size of a GearNet tower from scratch.
     """

@@ -8,19 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from protclip.data.vectors import VectorFile
-from protclip.inference import pick_device
-from protclip.tasks.benchmarks import open_benchmark
+from protclip.data.files.vector_file import VectorFile
+from protclip.inference.encode import pick_device
+from protclip.tasks.config import FinetuneConfig
 from protclip.tasks.dataset import DEMONSTRATION, TaskData
 from protclip.tasks.definitions import Recipe, find_recipe, find_task
-from protclip.tasks.options import FinetuneConfig
+from protclip.tasks.find_benchmark import open_benchmark
 from protclip.tasks.results import Results, summarise
 from protclip.tasks.seed_training import SeedTraining
-from protclip.training.folders import open_run_folder
+from protclip.training.run_folder import open_run_folder
 from protclip.training.running import Display, Silent, make_fabric
 
 if TYPE_CHECKING:
-    from protclip.data.benchmark import Benchmark
+    from protclip.data.benchmarks.build_benchmark import Benchmark
 
 
 class Finetuning:
@@ -141,7 +141,7 @@ def finetune(
     resume : bool
         Go on with the run in ``out``.
     **options
-        Of :class:`protclip.tasks.options.FinetuneConfig`.
+        Of :class:`protclip.tasks.config.FinetuneConfig`.
 
     Returns
     -------

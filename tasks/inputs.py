@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from protclip.data.vectors import VectorFile
-from protclip.errors import ConfigError, DataError
+from protclip.data.files.vector_file import VectorFile
+from protclip.errors import ConfigError, DataError, StructureError
 from protclip.modalities.base import Modality
 from protclip.modalities.structure import StructureModality
 from protclip.modalities.vectors import VectorsModality
-from protclip.structure.encoder import CDConvConfig
-from protclip.structure.errors import StructureError
+from protclip.structure.encoders.encoder import CDConvConfig
 from protclip.structure.protein import Protein
 from protclip.tasks.network import TaskNetwork
 

@@ -14,14 +14,14 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from protclip.errors import ProtclipError
-from protclip.model import Inputs
+from protclip.model.two_tower import Inputs
+from protclip.tasks.batches import TaskBatch, TaskDataset
 from protclip.tasks.definitions import Recipe
-from protclip.tasks.losses import TaskLoss
 from protclip.tasks.network import TaskNetwork
-from protclip.tasks.steps import TaskBatch, TaskDataset
+from protclip.tasks.task_loss import TaskLoss
+from protclip.training.batches import step_loader
 from protclip.training.checkpoint import load_state, load_trainable_state, save_state, trainable_state
 from protclip.training.running import Interrupted, Log, agree, catch_signals, learning_rate_factor, seed_step
-from protclip.training.steps import step_loader
 
 Validate = Callable[[TaskNetwork], tuple[float, float]]
 OnStep = Callable[[int, dict[str, float]], None]

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from protclip.errors import ConfigError
-from protclip.heads import HEADS
-from protclip.inference import Done, autocast
+from protclip.inference.encode import Done, autocast
 from protclip.modalities.base import Modality, budget_batches
-from protclip.model import Inputs, build_side, kind_of
+from protclip.modalities.registry import build_side, kind_of
+from protclip.model.heads import HEADS
+from protclip.model.two_tower import Inputs
 from protclip.tasks.classifier import Classifier
 from protclip.tasks.serial import SerialTower
 

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protclip.data.vectors import VectorFile
+from protclip.data.files.vector_file import VectorFile
 from protclip.errors import DataError, ProtclipError
-from protclip.inference import Done, pick_device, readable_windows
+from protclip.inference.encode import Done, pick_device
+from protclip.inference.windows import readable_windows
 from protclip.structure.protein import Protein
 from protclip.tasks.calibration import Calibrator
 from protclip.tasks.dataset import DEMONSTRATION, align_labels
 from protclip.tasks.definitions import Task, find_task
 from protclip.tasks.evaluation import score_set
-from protclip.tasks.heads import find_head, read_head
 from protclip.tasks.inputs import HeadInputs
 from protclip.tasks.network import TaskNetwork
+from protclip.tasks.saved_head import find_head, read_head
 from protclip.tasks.selection import Selection, Threshold, choose_selection
 
 if TYPE_CHECKING:

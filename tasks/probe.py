@@ -12,8 +12,8 @@ from sklearn.base import BaseEstimator
 from protclip.errors import ConfigError, DataError
 from protclip.tasks.calibration import sigmoid, softmax
 from protclip.tasks.classifier import Classifier, train_classifier
-from protclip.tasks.losses import TaskLoss, class_weights
 from protclip.tasks.metrics import accuracy, fmax
+from protclip.tasks.task_loss import TaskLoss, class_weights
 from protclip.training.running import seed_step
 
 

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from protclip.files import atomic_write
 from protclip.modalities.structure import StructureModality
 from protclip.tasks.calibration import Calibrator, log_loss, reliability
+from protclip.tasks.config import FinetuneConfig
 from protclip.tasks.dataset import DEMONSTRATION, TaskData
 from protclip.tasks.definitions import Recipe, comparison
 from protclip.tasks.evaluation import definitions, per_class, score_set, spread
-from protclip.tasks.heads import copy_head, save_head
 from protclip.tasks.network import TaskNetwork
-from protclip.tasks.options import FinetuneConfig
 from protclip.tasks.plots import plot_classes, plot_precision_recall, plot_reliability
 from protclip.tasks.report import class_table, head_card
+from protclip.tasks.saved_head import copy_head, save_head
 from protclip.tasks.trained import Floats, Trained
 from protclip.training.plots import plot_curves
 

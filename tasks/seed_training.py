@@ -12,24 +12,24 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
-from protclip.config import cache_dir
-from protclip.distributed import convert_sync_batchnorm
-from protclip.inference import running_total
+from protclip.files import cache_dir
+from protclip.inference.cache import frozen_features
+from protclip.inference.encode import running_total
 from protclip.modalities.base import Modality
-from protclip.modalities.features import frozen_features
 from protclip.modalities.vectors import VectorsModality
+from protclip.parallel.processes import convert_sync_batchnorm
+from protclip.tasks.batches import EpochSampler, TaskDataset
 from protclip.tasks.calibration import Calibrator, fit_calibrator
 from protclip.tasks.classifier import Classifier, train_classifier
+from protclip.tasks.config import FinetuneConfig
 from protclip.tasks.dataset import TaskData
 from protclip.tasks.definitions import Recipe
 from protclip.tasks.evaluation import validation_score
 from protclip.tasks.loop import TaskLoop
-from protclip.tasks.losses import TaskLoss, class_weights
 from protclip.tasks.metrics import fmax
 from protclip.tasks.network import TaskNetwork
-from protclip.tasks.options import FinetuneConfig
-from protclip.tasks.steps import EpochSampler, TaskDataset
-from protclip.tasks.towers import Parent, build_towers
+from protclip.tasks.starting_towers import Parent, build_towers
+from protclip.tasks.task_loss import TaskLoss, class_weights
 from protclip.tasks.trained import Alone, Floats, Indices, Trained, tower_inputs
 from protclip.training.running import Display
 

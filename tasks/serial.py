@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from protclip.errors import ConfigError, DataError
 from protclip.modalities.base import Modality
-from protclip.modalities.sequence import SequenceEncoder, SequenceModality
+from protclip.modalities.sequence.adapter import SequenceEncoder, SequenceModality
 from protclip.modalities.structure import StructureModality
-from protclip.structure.encoder import CDConvEncoder
+from protclip.structure.encoders.encoder import CDConvEncoder
 
 WIDTH = 64
 """Input features of a residue that are made from its sequence features."""
@@ -75,7 +75,7 @@ def widen(side: StructureModality, generator: torch.Generator | None = None) -> 
 
     Examples
     --------
-    >>> from protclip.structure.encoder import CDConvConfig
+    >>> from protclip.structure.encoders.encoder import CDConvConfig
     >>> side = StructureModality(CDConvConfig.sized("tiny"))
     >>> widen(side).architecture.embedding_dim
     80

@@ -15,7 +15,7 @@ from protclip.tasks.calibration import Calibrator
 from protclip.tasks.dataset import TaskData
 from protclip.tasks.loop import Progress
 from protclip.tasks.network import TaskNetwork
-from protclip.tasks.towers import Parent
+from protclip.tasks.starting_towers import Parent
 
 Indices = NDArray[np.int64]
 Floats = NDArray[np.float32]

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from protclip import distributed
+from protclip.parallel import processes as distributed
 
 # Options of the layer, and the shapes of each process's input.
 NORM_CASES: dict[str, tuple[dict[str, Any], list[tuple[int, ...]]]] = {

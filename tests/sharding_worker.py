@@ -7,10 +7,10 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from protclip import sharding
-from protclip.distributed import average_gradients
-from protclip.modalities.attention import Packing
-from protclip.modalities.esm2 import ESM2, ESM2Shape, random_esm2
+from protclip.modalities.sequence.attention import Packing
+from protclip.modalities.sequence.esm2 import ESM2, ESM2Shape, random_esm2
+from protclip.parallel import fsdp as sharding
+from protclip.parallel.processes import average_gradients
 
 ROWS, LENGTH = 4, 7
 

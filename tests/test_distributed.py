@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from protclip import distributed
+from protclip.parallel import processes as distributed
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 specification = importlib.util.spec_from_file_location("distributed_worker", WORKER)

@@ -27,10 +27,10 @@ MODULES = module_names()
 
 def test_all_four_folders_are_found():
     for expected in (
-        "protclip.retrieval",
+        "protclip.scoring.retrieval",
         "protclip.losses.clip",
         "protclip.structure.protein",
-        "protclip.data.store",
+        "protclip.data.corpus.store",
     ):
         assert expected in MODULES
 

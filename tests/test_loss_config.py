@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from protclip.checks import check_number
-from protclip.config import LossConfig
+from protclip.config.checks import check_number
+from protclip.config.loss import LossConfig
+from protclip.config.presets import LOSS_PRESETS, SDD_CONSTANT, loss_preset
 from protclip.errors import ConfigError
-from protclip.presets import LOSS_PRESETS, SDD_CONSTANT, loss_preset
 
 
 @pytest.mark.parametrize("preset", LOSS_PRESETS)
@@ -113,5 +113,5 @@ def test_lists_become_tuples():
 
 
 def test_options_need_no_torch():
-    code = "import sys, protclip.config, protclip.presets; sys.exit('torch' in sys.modules)"
+    code = "import sys, protclip.config.loss, protclip.config.presets; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

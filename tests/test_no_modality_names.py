@@ -12,7 +12,11 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent / "protclip"
 
 # Adapters and sources; and the verbs of the downstream tasks and corpora, which are about proteins.
-PARTICULAR = {"modalities", "cli/finetune.py", "cli/predict.py", "cli/data.py", "cli/benchmarks.py"}
+PARTICULAR = {
+    *("modalities", "sources", "config/protein_options.py", "config/folder_options.py"),
+    *("errors.py", "inference/shortcuts.py"),
+    *("cli/finetune.py", "cli/predict.py", "cli/data.py", "cli/benchmarks.py"),
+}
 
 IDENTIFIER = re.compile(r"structures?|sequences?|images?|captions?|photos?|residue_types?|esm2?", re.I)
 WORD = re.compile(r"\b(structures?|sequences?|images?|captions?|photos?|esm2?|esm-2)\b", re.I)
@@ -59,6 +63,6 @@ def test_no_modality_is_named(path: Path) -> None:
 
 
 def test_names_are_found_where_they_are() -> None:
-    found = " ".join(mentions(ROOT / "modalities" / "proteins.py"))
+    found = " ".join(mentions(ROOT / "sources" / "proteins.py"))
     assert "'sequence'" in found
     assert "StructureModality" in found

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protclip.config.pretraining import PretrainConfig, merge
 from protclip.errors import ConfigError
-from protclip.options import PretrainConfig, merge
 
 
 def test_resolved_configuration_round_trips(tmp_path: Path) -> None:

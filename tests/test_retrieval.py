@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import protclip.neighbours
-import protclip.retrieval
+import protclip.scoring.knn
+import protclip.scoring.retrieval
 from protclip.errors import DataError, ProtclipError
-from protclip.retrieval import knn_accuracy, retrieval_metrics, score_knn, score_retrieval
+from protclip.scoring.retrieval import knn_accuracy, retrieval_metrics, score_knn, score_retrieval
 
 
 def whole_number_points(rng, n, dim=4):
@@ -160,15 +160,15 @@ def test_tiles_do_not_show(monkeypatch):
     lengths = rng.integers(30, 300, size=53)
     codes = [f"{rng.integers(1, 3)}.{rng.integers(1, 3)}.1.1" for _ in range(53)]
     whole = retrieval_metrics(left, right, lengths=lengths), score_knn(left, codes)
-    monkeypatch.setattr(protclip.retrieval, "_TILE", 10)
-    monkeypatch.setattr(protclip.neighbours, "_SCORE_BUDGET", 53 * 4)
+    monkeypatch.setattr(protclip.scoring.retrieval, "_TILE", 10)
+    monkeypatch.setattr(protclip.scoring.knn, "_SCORE_BUDGET", 53 * 4)
     parts = retrieval_metrics(left, right, lengths=lengths), score_knn(left, codes)
     assert parts == whole
 
 
 def test_memory_does_not_grow_with_the_square(monkeypatch):
-    monkeypatch.setattr(protclip.retrieval, "_TILE", 256)
-    monkeypatch.setattr(protclip.neighbours, "_SCORE_BUDGET", 256 * 256)
+    monkeypatch.setattr(protclip.scoring.retrieval, "_TILE", 256)
+    monkeypatch.setattr(protclip.scoring.knn, "_SCORE_BUDGET", 256 * 256)
     rng = np.random.default_rng(0)
     points = rng.normal(size=(4000, 4)).astype(np.float32)
     codes = [f"{c}.1.1.1" for c in rng.integers(1, 4, size=4000)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from protclip.inference import SeenIds, readable_windows
+from protclip.inference.windows import SeenIds, readable_windows
 
 
 def test_it_answers_as_a_set_does(monkeypatch: pytest.MonkeyPatch) -> None:

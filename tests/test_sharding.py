@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from protclip import sharding
+from protclip.parallel import fsdp as sharding
 
 WORKER = Path(__file__).with_name("sharding_worker.py")
 

@@ -11,11 +11,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from protclip.cli.options import with_options
+from protclip.cli.option_fields import with_options
+from protclip.config.pretraining import PretrainConfig, merge
+from protclip.config.schema import DATA, option
+from protclip.config.sources import SourceOptions, source_kinds, source_options
 from protclip.errors import ConfigError
-from protclip.options import PretrainConfig, merge
-from protclip.schema import DATA, option
-from protclip.source_options import SourceOptions, source_kinds, source_options
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class StarOptions(SourceOptions):
 @pytest.fixture
 def stars(monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = {**source_kinds(), "stars": StarOptions}
-    monkeypatch.setattr("protclip.source_options.source_kinds", lambda: kinds)
+    monkeypatch.setattr("protclip.config.sources.source_kinds", lambda: kinds)
 
 
 def test_proteins_are_the_default_source() -> None:

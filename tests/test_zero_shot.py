@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from protclip.embedding import AlignedModel
 from protclip.errors import ConfigError, DataError
+from protclip.inference.aligned_model import AlignedModel
+from protclip.inference.zero_shot import zero_shot
 from protclip.modalities.base import Encoder, Modality, TensorBatch
-from protclip.model import TwoTower
-from protclip.zero_shot import zero_shot
+from protclip.model.two_tower import TwoTower
 
 WORDS = ("grass", "field", "river lake")
 

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
 from protclip.alignment.cca import LinearMaps, Matrix
-from protclip.alignment.checks import check_pairs, check_rows
 from protclip.alignment.prepare import Preparation
+from protclip.alignment.validation import check_pairs, check_rows
 from protclip.errors import ConfigError
 
 Pairs = NDArray[np.int64]

@@ -7,7 +7,7 @@ from typing import Any
 
 from protclip.alignment.asif import ASIF
 from protclip.alignment.kernel import KernelCCA
-from protclip.alignment.neighbours import MutualNeighbours
+from protclip.alignment.mutual import MutualNeighbours
 from protclip.alignment.sotalign import SOTAlign
 from protclip.alignment.sue import SUE
 from protclip.alignment.transport import TransportAlignment

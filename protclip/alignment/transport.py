@@ -9,12 +9,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 
-from protclip.alignment import selection
+from protclip.alignment import cross_validation as selection
 from protclip.alignment.cca import LinearMaps, Matrix, fit_cca
-from protclip.alignment.checks import DTYPES, check_options, check_pairs, check_rows
 from protclip.alignment.gromov import gromov_start
 from protclip.alignment.prepare import Preparation
 from protclip.alignment.refine import RefineOptions, refine
+from protclip.alignment.validation import DTYPES, check_options, check_pairs, check_rows
 from protclip.errors import ConfigError, DataError
 
 EPSILON = {"likelihood": 1.0, "cosine": 0.1}
@@ -61,7 +61,7 @@ class TransportAlignment(BaseEstimator):  # type: ignore[misc]
         ``cca`` uses the pairs alone.
     select : bool
         Choose ridge, dim and weight by cross-validation over the pairs; see
-        :data:`protclip.alignment.selection.GRID`.
+        :data:`protclip.alignment.cross_validation.GRID`.
     folds : int
         Folds of that cross-validation.
     seed : int

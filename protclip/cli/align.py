@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from protclip.cli.options import with_options
+from protclip.cli.option_fields import with_options
 from protclip.cli.pretrain import train
+from protclip.config.folder_options import PairsOptions
+from protclip.config.pretraining import DataConfig, ModelConfig, TrainConfig
 from protclip.errors import ConfigError
-from protclip.modalities.pairs_options import PairsOptions
-from protclip.options import DataConfig, ModelConfig, TrainConfig
 
 _train = with_options(PairsOptions, DataConfig, ModelConfig, TrainConfig)(train)
 

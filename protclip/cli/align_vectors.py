@@ -52,10 +52,10 @@ def align_vectors(
     ),
 ) -> None:
     """Align two sets of embeddings from a handful of pairs; the maps become a model folder."""
-    from protclip.align_files import align_files
     from protclip.alignment.methods import LINEAR, METHODS, make_alignment
     from protclip.cli.display import TerminalDisplay
-    from protclip.inference import pick_device
+    from protclip.inference.align_files import align_files
+    from protclip.inference.encode import pick_device
 
     if method in METHODS and method not in LINEAR:
         raise ConfigError(

@@ -51,8 +51,8 @@ def _download(
     structures: bool = True,
     entry_format: EntryFormat | None = None,
 ) -> None:
-    from protclip.data.benchmark_addresses import find_source
-    from protclip.data.benchmark_sources import fetch_benchmark
+    from protclip.data.benchmarks.addresses import find_source
+    from protclip.data.benchmarks.fetch import fetch_benchmark
 
     folder = fetch_benchmark(
         name,
@@ -128,8 +128,8 @@ def build_task(
     """Build the benchmark file of a task, or with ``go`` those of the three namespaces, and say what came."""
     import shutil
 
-    from protclip.data.benchmark import build_benchmark, default_path
-    from protclip.data.benchmark_sources import found_sources
+    from protclip.data.benchmarks.build_benchmark import build_benchmark, default_path
+    from protclip.data.benchmarks.fetch import found_sources
     from protclip.errors import ConfigError
 
     tasks = ("go-mf", "go-bp", "go-cc") if task == "go" else (task,)
@@ -143,7 +143,7 @@ def build_task(
         )
     given: dict[str, Path | None] = {"lists": lists, "structures": structures, "archive": archive}
     if not any(given.values()):
-        from protclip.data.published import check_task
+        from protclip.data.benchmarks.published import check_task
 
         check_task(tasks[0])
         given.update(found_sources(task, source))

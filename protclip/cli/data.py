@@ -76,7 +76,7 @@ def build(
         return
     if cath is None or out is None:
         raise typer.BadParameter("a corpus needs --cath DIR and --out FILE, a benchmark the name of a TASK")
-    from protclip.data.build import build_corpus
+    from protclip.data.corpus.build import build_corpus
 
     try:
         report = build_corpus(
@@ -106,8 +106,8 @@ def info(
     ] = False,
 ) -> None:
     """Describe a corpus or benchmark file; a benchmark beside its published counts."""
-    from protclip.data.benchmark_file import Benchmark, is_benchmark
-    from protclip.data.store import Corpus
+    from protclip.data.benchmarks.benchmark_file import Benchmark, is_benchmark
+    from protclip.data.corpus.store import Corpus
 
     with Corpus.open(file) as corpus:
         if verify:
@@ -146,7 +146,7 @@ def sample(
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
 ) -> None:
     """Write one of the small samples that protclip makes itself, without network."""
-    from protclip.data.matched import write_sample
+    from protclip.data.paired.matched import write_sample
 
     folder = write_sample(name, out)
     typer.echo(f"{name}: {folder}")
@@ -171,7 +171,7 @@ def download_cath(
     ] = None,
 ) -> None:
     """Fetch and unpack a CATH domain set; an interrupted download is continued."""
-    from protclip.data.sources import CATH, LICENCE, fetch_cath
+    from protclip.data.corpus.releases import CATH, LICENCE, fetch_cath
 
     folder = fetch_cath(
         out,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from protclip.embedding import AlignedModel
+    from protclip.inference.aligned_model import AlignedModel
 
 
 def embed(
@@ -35,9 +35,9 @@ def embed(
 ) -> None:
     """Embed a file or folder; an interrupted run goes on when the same command is given again."""
     from protclip.cli.display import TerminalDisplay
-    from protclip.embed_files import embed_to_file
-    from protclip.embedding import load
-    from protclip.inference import running_total
+    from protclip.inference.aligned_model import load
+    from protclip.inference.encode import running_total
+    from protclip.inference.to_file import embed_to_file
 
     _check_engine(engine, shard, shards, per_residue)
     loaded = load(model, device, precision=precision)
@@ -91,9 +91,9 @@ def _embed_shards(
     gpu_share: float,
 ) -> None:
     """One shard, or all of them, in this process or on Ray."""
-    from protclip.data.shards import parse_shard
-    from protclip.embed_shards import RayJob, ShardsReport, embed_on_ray, embed_shard, list_files
+    from protclip.data.files.spans import parse_shard
     from protclip.errors import DataError
+    from protclip.inference.shards import RayJob, ShardsReport, embed_on_ray, embed_shard, list_files
 
     files = list_files(model, name, input.absolute())
     numbers, count = range(1, (shards or 0) + 1), shards or 0

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from protclip.cli.options import with_options
+from protclip.cli.option_fields import with_options
+from protclip.config.pretraining import PretrainConfig, merge
+from protclip.config.sources import DEFAULT_SOURCE, source_kinds, source_options
 from protclip.errors import ConfigError
-from protclip.options import PretrainConfig, merge
-from protclip.source_options import DEFAULT_SOURCE, source_kinds, source_options
 
 if TYPE_CHECKING:
-    from protclip.embedding import AlignedModel
+    from protclip.inference.aligned_model import AlignedModel
 
 
 @with_options(*source_kinds().values(), evaluation=True)
@@ -38,8 +38,8 @@ def evaluate(
     from rich.console import Console
 
     from protclip.cli.display import TerminalDisplay
-    from protclip.embedding import load
-    from protclip.held_out import evaluate_held_out
+    from protclip.inference.aligned_model import load
+    from protclip.inference.held_out import evaluate_held_out
     from protclip.training.report import metrics_lines, metrics_table
 
     display = TerminalDisplay()
@@ -73,9 +73,9 @@ def _zero_shot(
 ) -> None:
     from rich.console import Console
 
+    from protclip.inference.zero_shot import TEMPLATE
+    from protclip.inference.zero_shot import zero_shot as classify
     from protclip.training.report import zero_shot_table
-    from protclip.zero_shot import TEMPLATE
-    from protclip.zero_shot import zero_shot as classify
 
     metrics = classify(model, folder, prompts or [TEMPLATE], say=say).metrics()
     if as_json:

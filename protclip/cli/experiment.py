@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from protclip.cli.options import entries, with_options
+from protclip.cli.option_fields import entries, with_options
+from protclip.config.pretraining import DataConfig, ModelConfig, TrainConfig
+from protclip.config.schema import LOSS, RUN
+from protclip.config.sources import source_kinds
 from protclip.errors import ConfigError, ProtclipError
-from protclip.options import DataConfig, ModelConfig, TrainConfig
-from protclip.schema import LOSS, RUN
-from protclip.source_options import source_kinds
 
 if TYPE_CHECKING:
     from protclip.experiments.commands import Plan
@@ -86,7 +86,7 @@ def run_experiment(
     """
     from protclip.experiments.catalogue import find_experiment
     from protclip.experiments.commands import Plan
-    from protclip.experiments.folder import open_plan
+    from protclip.experiments.plan_folder import open_plan
 
     if name is None or list_:
         _show(name)
@@ -131,7 +131,7 @@ def _run(plan: Plan, *, jobs: int, threads: int | None, gpus: list[str], only_re
     from rich.console import Console
 
     from protclip.cli.display import TerminalDisplay
-    from protclip.experiments.folder import save_plan
+    from protclip.experiments.plan_folder import save_plan
     from protclip.experiments.report import summary_table, write_report
     from protclip.experiments.runner import Runner
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import typer
 
-from protclip.cli.options import flags, with_options
+from protclip.cli.option_fields import flags, with_options
+from protclip.config.schema import RUN
 from protclip.errors import ConfigError
-from protclip.schema import RUN
-from protclip.tasks.options import MACHINE_OPTIONS, FinetuneConfig
+from protclip.tasks.config import MACHINE_OPTIONS, FinetuneConfig
 
 
 @with_options(FinetuneConfig)
@@ -38,7 +38,7 @@ def finetune(
 
 
 def _new(out: Path | None, chosen: dict[str, Any], config: Path | None) -> tuple[Path, FinetuneConfig]:
-    from protclip.training.folders import new_run_folder
+    from protclip.training.run_folder import new_run_folder
 
     if "task" not in chosen and config is None:
         raise ConfigError(
@@ -51,7 +51,7 @@ def _new(out: Path | None, chosen: dict[str, Any], config: Path | None) -> tuple
 
 def _resumed(out: Path | None, chosen: dict[str, Any], config: Path | None) -> tuple[Path, FinetuneConfig]:
     """The folder to go on with and its own options; options given again must not contradict them."""
-    from protclip.training.folders import newest_unfinished
+    from protclip.training.run_folder import newest_unfinished
 
     folder = out if out is not None else newest_unfinished(Path("runs"), result="head", entry="task")
     if not (folder / "config.toml").exists():
@@ -71,7 +71,7 @@ def _run(settings: FinetuneConfig, folder: Path, resume: bool) -> None:
     from rich.console import Console
 
     from protclip.cli.display import TerminalDisplay
-    from protclip.tasks.benchmarks import open_benchmark
+    from protclip.tasks.find_benchmark import open_benchmark
     from protclip.tasks.finetune import Finetuning
     from protclip.tasks.report import results_lines, results_table
 

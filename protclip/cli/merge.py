@@ -12,7 +12,7 @@ def merge(
     out: Path = typer.Option(None, "-o", "--out", help="Parquet file to join them in [default: check only]."),
 ) -> None:
     """Check that all shards are there, sound and of one run; with -o, join them."""
-    from protclip.embed_shards import check_shards, merge_shards
+    from protclip.inference.shards import check_shards, merge_shards
 
     shards = check_shards(folder)
     text = f"{len(shards.paths)} shards, {shards.rows} vectors of {shards.dim} dimensions"

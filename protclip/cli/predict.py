@@ -39,7 +39,7 @@ def predict(
 ) -> None:
     """Predict classes with calibrated probabilities; inputs that fail are listed in <out>.failed.tsv."""
     from protclip.cli.display import TerminalDisplay
-    from protclip.inference import running_total
+    from protclip.inference.encode import running_total
     from protclip.tasks.dataset import DEMONSTRATION
     from protclip.tasks.predict import load_head
     from protclip.tasks.predict_files import predict_to_file

@@ -8,9 +8,8 @@ from typing import Any
 
 import typer
 
-from protclip.cli.options import entries, flags, with_options
-from protclip.errors import ConfigError
-from protclip.options import (
+from protclip.cli.option_fields import entries, flags, with_options
+from protclip.config.pretraining import (
     MACHINE_OPTIONS,
     DataConfig,
     ModelConfig,
@@ -19,8 +18,9 @@ from protclip.options import (
     merge,
     named_config,
 )
-from protclip.schema import LOSS, RUN
-from protclip.source_options import source_kinds
+from protclip.config.schema import LOSS, RUN
+from protclip.config.sources import source_kinds
+from protclip.errors import ConfigError
 
 
 def train(
@@ -106,8 +106,8 @@ def _run(settings: PretrainConfig, folder: Path, resume: bool) -> None:
 def _settings(
     config: Path | None, chosen: dict[str, Any], preset: str | None, overrides: dict[str, Any]
 ) -> PretrainConfig:
-    from protclip.config import LossConfig
-    from protclip.presets import loss_preset
+    from protclip.config.loss import LossConfig
+    from protclip.config.presets import loss_preset
 
     base = PretrainConfig.load(named_config(config)) if config is not None else PretrainConfig()
     if preset is not None:
@@ -119,7 +119,7 @@ def _settings(
 
 
 def _folder(out: Path | None, settings: PretrainConfig) -> Path:
-    from protclip.training.folders import new_run_folder
+    from protclip.training.run_folder import new_run_folder
 
     return out if out is not None else new_run_folder(Path("runs"), settings.train.objective)
 
@@ -132,7 +132,7 @@ def _resumed(
     overrides: dict[str, Any],
 ) -> tuple[Path, PretrainConfig]:
     """The folder to go on with and its own options; options given again must not contradict them."""
-    from protclip.training.folders import newest_unfinished
+    from protclip.training.run_folder import newest_unfinished
 
     folder = out if out is not None else newest_unfinished(Path("runs"))
     if not (folder / "config.toml").exists():

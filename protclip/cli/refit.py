@@ -7,10 +7,10 @@ from typing import Any
 
 import typer
 
-from protclip.cli.options import with_options
+from protclip.cli.option_fields import with_options
+from protclip.config.pretraining import DataConfig, PretrainConfig, merge
+from protclip.config.sources import DEFAULT_SOURCE, source_kinds, source_options
 from protclip.errors import ConfigError
-from protclip.options import DataConfig, PretrainConfig, merge
-from protclip.source_options import DEFAULT_SOURCE, source_kinds, source_options
 
 
 @with_options(*source_kinds().values(), DataConfig)
@@ -30,7 +30,7 @@ def refit(
     from rich.console import Console
 
     from protclip.cli.display import TerminalDisplay
-    from protclip.inference import pick_device
+    from protclip.inference.encode import pick_device
     from protclip.training.refit_model import refit_model
     from protclip.training.report import metrics_lines, metrics_table, retrieval_lines
 
@@ -53,7 +53,7 @@ def refit(
 
 def _base(model: Path) -> PretrainConfig:
     """The run's own options, or for a bare model folder those its facts tell."""
-    from protclip.model import find_model, read_config
+    from protclip.model.folder import find_model, read_config
 
     for folder in (model, find_model(model).parent):
         if (folder / "config.toml").is_file() and (folder / "model").is_dir():

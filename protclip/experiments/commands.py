@@ -10,10 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from protclip.config import LossConfig
-from protclip.errors import ConfigError
-from protclip.experiments.definitions import Arm, Experiment
-from protclip.options import (
+from protclip.config.loss import LossConfig
+from protclip.config.pretraining import (
     MACHINE_OPTIONS,
     DataConfig,
     ModelConfig,
@@ -22,10 +20,12 @@ from protclip.options import (
     merge,
     named_config,
 )
-from protclip.source_options import source_kinds
+from protclip.config.sources import source_kinds
+from protclip.errors import ConfigError
+from protclip.experiments.definitions import Arm, Experiment
+from protclip.tasks.config import MACHINE_OPTIONS as TASK_MACHINE_OPTIONS
+from protclip.tasks.config import TOWERS, FinetuneConfig
 from protclip.tasks.definitions import find_task
-from protclip.tasks.options import MACHINE_OPTIONS as TASK_MACHINE_OPTIONS
-from protclip.tasks.options import TOWERS, FinetuneConfig
 
 LOSS_ENTRIES = frozenset(f.name for f in dataclasses.fields(LossConfig))
 
@@ -105,7 +105,7 @@ class Plan:
     tasks : tuple of str or None
         Downstream tasks in place of the experiment's own.
     task_options : mapping
-        Options of :class:`protclip.tasks.options.FinetuneConfig`.
+        Options of :class:`protclip.tasks.config.FinetuneConfig`.
     zero_shot : tuple of str
         Folders of labelled items.
     prompts : tuple of str
@@ -256,7 +256,7 @@ def checked(options: Mapping[str, Any]) -> PretrainConfig:
     ConfigError
         If it would refuse them.
     """
-    from protclip.presets import loss_preset
+    from protclip.config.presets import loss_preset
 
     rest = dict(options)
     config, preset = rest.pop("config", None), rest.pop("preset", None)

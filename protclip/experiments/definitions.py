@@ -20,9 +20,8 @@ class Arm:
     method : str
         What is compared; arms of one method differ in their condition.
     options : mapping
-        Options of :class:`protclip.options.PretrainConfig` by name, entries of its loss, ``preset`` and
-        ``config``.
-        They go before everything that the user gives.
+        Options of :class:`protclip.config.pretraining.PretrainConfig` by name, entries of its loss,
+        ``preset`` and ``config``. They go before everything that the user gives.
     condition : mapping
         Under what circumstances; arms are compared with the baseline in the same condition.
     pretrained : bool

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protclip.embedding import load
+from protclip.config.pretraining import PretrainConfig
 from protclip.errors import ConfigError
 from protclip.experiments.commands import checked
 from protclip.files import atomic_write
-from protclip.inference import pick_device
-from protclip.modalities.pairs import Setup, Source
-from protclip.model import TwoTower
-from protclip.options import PretrainConfig
+from protclip.inference.aligned_model import load
+from protclip.inference.encode import pick_device
+from protclip.model.two_tower import TwoTower
+from protclip.relations.pairs import Setup, Source
 from protclip.training.batch_size import BatchSize, choose_batch_size, training_vectors
 from protclip.training.plots import COLOURS, plain, save_figure
 from protclip.training.sampling_size import MOST_ITEMS, TOLERANCE, SizeCurve, size_curve

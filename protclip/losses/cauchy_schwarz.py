@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from protclip.checks import check_number
+from protclip.config.checks import check_number
 from protclip.losses.kernels import row_log_kernel_sums
 from protclip.losses.pairwise import as_full, check_rows, connected_zero, in_full_precision
 

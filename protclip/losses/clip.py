@@ -6,8 +6,8 @@ from typing import get_args
 
 from torch import Tensor
 
-from protclip.checks import check_choice, check_number
-from protclip.config import Negatives
+from protclip.config.checks import check_choice, check_number
+from protclip.config.loss import Negatives
 from protclip.losses.pairwise import (
     as_full,
     check_pairs,

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from protclip.checks import check_choice, check_number, check_numbers
-from protclip.config import BandwidthMode, Estimator, KernelWeights
+from protclip.config.checks import check_choice, check_number, check_numbers
+from protclip.config.loss import BandwidthMode, Estimator, KernelWeights
 from protclip.errors import ConfigError
 from protclip.losses.kernels import polynomial, row_kernel_means, squared_distances
 from protclip.losses.pairwise import as_full, check_rows, connected_zero, in_full_precision

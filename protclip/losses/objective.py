@@ -8,9 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from protclip.checks import check_number
-from protclip.config import LossConfig
-from protclip.distributed import gather_with_grad
+from protclip.config.checks import check_number
+from protclip.config.loss import LossConfig
 from protclip.errors import ConfigError
 from protclip.losses.cauchy_schwarz import CauchySchwarz
 from protclip.losses.clip import clip_loss
@@ -20,6 +19,7 @@ from protclip.losses.pseudo_labels import keyword_loss, pseudo_label_loss
 from protclip.losses.sdd import SDD
 from protclip.losses.sigmoid import sigmoid_loss
 from protclip.losses.ssl import NTXent
+from protclip.parallel.processes import gather_with_grad
 
 
 class Keywords(NamedTuple):
@@ -135,7 +135,7 @@ class Objective(nn.Module):
 
     Examples
     --------
-    >>> from protclip.presets import loss_preset
+    >>> from protclip.config.presets import loss_preset
     >>> rows = torch.eye(4)
     >>> objective = Objective(loss_preset("default", ssl_weight=0.0))
     >>> sorted(objective(Views(rows, rows, n_pairs=2, scale=10.0)))

@@ -14,8 +14,8 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from protclip.checks import check_choice, check_number
-from protclip.config import PseudoLabels
+from protclip.config.checks import check_choice, check_number
+from protclip.config.loss import PseudoLabels
 from protclip.errors import ConfigError
 from protclip.losses.pairwise import (
     as_full,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from protclip.checks import check_number
+from protclip.config.checks import check_number
 from protclip.losses.pairwise import check_rows
 
 

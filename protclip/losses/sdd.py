@@ -8,8 +8,8 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from protclip.checks import check_choice, check_number, check_switch
-from protclip.config import Divergence, Reduction
+from protclip.config.checks import check_choice, check_number, check_switch
+from protclip.config.loss import Divergence, Reduction
 from protclip.losses.kernels import row_log_kernel_sums
 from protclip.losses.pairwise import as_full, check_rows, connected_zero, in_full_precision
 from protclip.losses.queue import RowQueue

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.functional import logsigmoid
 
-from protclip.checks import check_choice, check_number
-from protclip.config import Negatives
+from protclip.config.checks import check_choice, check_number
+from protclip.config.loss import Negatives
 from protclip.losses.pairwise import (
     as_full,
     blocks,

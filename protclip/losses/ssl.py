@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from protclip.checks import check_number
+from protclip.config.checks import check_number
 from protclip.errors import ConfigError
 from protclip.losses.pairwise import as_full, check_rows, connected_zero, in_full_precision, row_logsumexp
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from protclip.data.shards import Shard, Span
+from protclip.data.files.spans import Shard, Span
 from protclip.errors import ConfigError, ProtclipError
 
 Item = TypeVar("Item")
@@ -77,7 +77,7 @@ class Encoder(nn.Module, ABC):
 
 
 class Modality(ABC, Generic[Item]):
-    """One side of a :class:`protclip.model.TwoTower`.
+    """One side of a :class:`protclip.model.two_tower.TwoTower`.
 
     Attributes
     ----------

@@ -10,22 +10,21 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from torch import Tensor
 
-from protclip.data.shards import Span, corpus_rows, is_archive, is_corpus, members
-from protclip.data.store import Corpus
-from protclip.errors import ProtclipError
+from protclip.data.corpus.store import Corpus
+from protclip.data.files.spans import Span, corpus_rows, is_archive, is_corpus, members
+from protclip.errors import ProtclipError, StructureError
 from protclip.modalities.base import Batch, Encoder, Modality, call_with_options
 from protclip.structure import Protein, read_chains
 from protclip.structure.augment import augment_structure
-from protclip.structure.encoder import CDConvEncoder
-from protclip.structure.encoders import EncoderConfig, encoder_config, take_encoder
-from protclip.structure.errors import StructureError
-from protclip.structure.read import Content
+from protclip.structure.encoders.by_name import EncoderConfig, encoder_config, take_encoder
+from protclip.structure.encoders.encoder import CDConvEncoder
+from protclip.structure.reading.read import Content
 
 STRUCTURE_SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif", ".bcif")
 
 
 class StructureModality(Modality[Protein]):
-    """Structures seen by a CDConv encoder, or by another of :data:`protclip.structure.encoders.ENCODERS`.
+    """Structures seen by CDConv, or by another of :data:`protclip.structure.encoders.by_name.ENCODERS`.
 
     Parameters
     ----------

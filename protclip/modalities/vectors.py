@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from protclip.data.vectors import VectorFile
+from protclip.data.files.vector_file import VectorFile
 from protclip.errors import ConfigError, DataError
 from protclip.modalities.base import Encoder, Modality, call_with_options
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from protclip.errors import DataError
-from protclip.inference import embed_items, project_features
-from protclip.modalities.pairs import AlignmentData
-from protclip.model import TwoTower
+from protclip.inference.encode import embed_items, project_features
+from protclip.model.two_tower import TwoTower
+from protclip.relations.pairs import AlignmentData
 from protclip.training.sampling_size import TOLERANCE, SizeCurve, size_curve
 
 ITEMS = 512

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from protclip.atomic import atomic_path
 from protclip.errors import DataError
-from protclip.sharding import part_of, whole
+from protclip.files import atomic_path
+from protclip.parallel.fsdp import part_of, whole
 
 STATE_FORMAT = 1
 

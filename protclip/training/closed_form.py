@@ -11,9 +11,9 @@ from torch import Tensor
 
 from protclip.alignment.cca import fit_cca
 from protclip.errors import ConfigError
-from protclip.evaluation import validation_scores
-from protclip.modalities.pairs import AlignmentData
-from protclip.model import TwoTower
+from protclip.model.two_tower import TwoTower
+from protclip.relations.pairs import AlignmentData
+from protclip.scoring.galleries import validation_scores
 
 RIDGES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 DIMS = (16, 32, 64, 128, 256)

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from protclip.evaluation import Evaluation, gallery_vectors, score
+from protclip.config.pretraining import PretrainConfig
 from protclip.files import atomic_write
-from protclip.modalities.pairs import AlignmentData, Setup
-from protclip.model import TwoTower
-from protclip.options import PretrainConfig
+from protclip.inference.encode import gallery_vectors
+from protclip.model.two_tower import TwoTower
+from protclip.relations.pairs import AlignmentData, Setup
+from protclip.scoring.galleries import Evaluation, score
 from protclip.training.loop import Progress
 from protclip.training.plots import plot_curves, plot_embedding
 from protclip.training.refit import Refit

@@ -13,11 +13,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from protclip.config.pretraining import TrainConfig
 from protclip.errors import ProtclipError
 from protclip.losses import Keywords, Objective, Views, gather_views
-from protclip.model import Inputs, TwoTower, frozen_statistics
-from protclip.options import TrainConfig
-from protclip.sharding import (
+from protclip.model.two_tower import Inputs, TwoTower, frozen_statistics
+from protclip.parallel.fsdp import (
     clip_gradients,
     gather_blocks,
     is_sharded,
@@ -25,9 +25,9 @@ from protclip.sharding import (
     shard_blocks,
     whole_optimizer,
 )
+from protclip.training.batches import StepBatch, StepDataset, Stream, step_loader
 from protclip.training.checkpoint import load_state, load_trainable_state, save_state, trainable_state
 from protclip.training.running import Interrupted, Log, agree, catch_signals, learning_rate_factor, seed_step
-from protclip.training.steps import StepBatch, StepDataset, Stream, step_loader
 
 Validate = Callable[[TwoTower], dict[str, float]]
 OnStep = Callable[[int, dict[str, float]], None]

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from protclip.errors import ConfigError, DataError
 from protclip.files import atomic_write
-from protclip.neighbours import unit_rows
+from protclip.scoring.knn import unit_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,22 +12,22 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from protclip.config import LossConfig
-from protclip.evaluation import Evaluation
+from protclip.config.loss import LossConfig
+from protclip.config.pretraining import PretrainConfig, merge
+from protclip.config.sources import SourceOptions
 from protclip.files import atomic_write
 from protclip.modalities.base import Modality
-from protclip.modalities.pairs import Setup, Source
-from protclip.model import TwoTower
-from protclip.options import PretrainConfig, merge
-from protclip.source_options import SourceOptions
+from protclip.model.two_tower import TwoTower
+from protclip.relations.pairs import Setup, Source
+from protclip.scoring.galleries import Evaluation
 from protclip.training.batch_size import choose_batch_size, training_vectors
 from protclip.training.closed_form import fit_closed_form
 from protclip.training.finish import finish_run
-from protclip.training.folders import open_run_folder
 from protclip.training.refit import Refit, refit_heads
+from protclip.training.run_folder import open_run_folder
 from protclip.training.running import Display, Silent, make_fabric
 from protclip.training.tower_features import Features, standardise_heads, tower_features
-from protclip.training.train import train_towers
+from protclip.training.towers import train_towers
 
 
 class Pretraining:
@@ -249,7 +249,7 @@ def pretrain(
     resume : bool
         Go on with the run in ``out``.
     **options
-        Options of :class:`protclip.options.PretrainConfig` by name, and entries of its loss.
+        Options of :class:`protclip.config.pretraining.PretrainConfig` by name, and entries of its loss.
 
     Returns
     -------

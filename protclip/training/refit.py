@@ -13,12 +13,13 @@ from torch import Tensor
 
 from protclip.alignment import TransportAlignment
 from protclip.alignment.cca import LinearMaps, Matrix
+from protclip.alignment.cross_validation import LEAST_PAIRS, SELECTION_ROUNDS
 from protclip.alignment.prepare import Preparation
-from protclip.alignment.selection import LEAST_PAIRS, SELECTION_ROUNDS
 from protclip.errors import ConfigError
-from protclip.evaluation import gallery_vectors, reciprocal_ranks
-from protclip.modalities.pairs import AlignmentData
-from protclip.model import TwoTower
+from protclip.inference.encode import gallery_vectors
+from protclip.model.two_tower import TwoTower
+from protclip.relations.pairs import AlignmentData
+from protclip.scoring.galleries import reciprocal_ranks
 
 COMPONENTS = 400
 """Principal components of each tower's features that a fit uses, at most."""

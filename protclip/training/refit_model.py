@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
+from protclip.config.pretraining import PretrainConfig
 from protclip.errors import ConfigError
 from protclip.files import atomic_write
-from protclip.inference import encode
-from protclip.modalities.pairs import Setup, Source
-from protclip.model import TwoTower, file_fingerprint, find_model
-from protclip.options import PretrainConfig
+from protclip.inference.encode import encode
+from protclip.model.folder import file_fingerprint, find_model
+from protclip.model.two_tower import TwoTower
+from protclip.relations.pairs import Setup, Source
 from protclip.training.finish import assess_model
 from protclip.training.refit import refit_heads
 from protclip.training.report import ranks_table

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from protclip.evaluation import Evaluation
-    from protclip.modalities.pairs import Gallery
+    from protclip.scoring.galleries import Evaluation, Gallery
 
 
 def metrics_table(metrics: Mapping[str, Any], title: str) -> Table:

@@ -21,7 +21,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 
 from protclip.errors import ConfigError, ProtclipError
-from protclip.inference import pick_device
+from protclip.inference.encode import pick_device
 
 
 class Interrupted(ProtclipError):

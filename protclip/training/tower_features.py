@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from protclip.config import cache_dir
-from protclip.inference import encode, running_total
+from protclip.files import cache_dir
+from protclip.inference.cache import frozen_features
+from protclip.inference.encode import encode, running_total
 from protclip.modalities.base import Modality
-from protclip.modalities.features import frozen_features
-from protclip.modalities.pairs import AlignmentData
-from protclip.model import TwoTower
+from protclip.model.two_tower import TwoTower
+from protclip.relations.pairs import AlignmentData
 from protclip.training.running import Display
 
 Features = tuple[Tensor | None, Tensor | None]

@@ -13,11 +13,11 @@ from typer.testing import CliRunner, Result
 import protclip
 from protclip.alignment import TransportAlignment
 from protclip.cli.app import app
-from protclip.data.pair_list import read_pairs
-from protclip.data.vectors import VectorFile
-from protclip.embeddings import Embeddings
+from protclip.data.files.vector_file import VectorFile
+from protclip.data.paired.pair_list import read_pairs
 from protclip.errors import ConfigError, DataError
 from protclip.files import read_toml
+from protclip.inference.embeddings import Embeddings
 
 N = 60
 

@@ -16,7 +16,7 @@ from protclip.alignment.base import median_distance
 from protclip.alignment.gromov import gromov_plan
 from protclip.alignment.kernel import KernelCCA
 from protclip.alignment.methods import LINEAR, METHODS, make_alignment
-from protclip.alignment.neighbours import MutualNeighbours, mutual_neighbours
+from protclip.alignment.mutual import MutualNeighbours, mutual_neighbours
 from protclip.alignment.sotalign import SOTAlign
 from protclip.alignment.sue import SUE, Spectrum, discrepancy
 from protclip.alignment.transport import TransportAlignment

@@ -13,8 +13,8 @@ from sklearn.base import clone
 
 from protclip.alignment import TransportAlignment, fit_cca
 from protclip.alignment.cca import whitener
+from protclip.alignment.cross_validation import choose, cross_validate, folds, rank_pairs
 from protclip.alignment.refine import RefineOptions, refine
-from protclip.alignment.selection import choose, cross_validate, folds, rank_pairs
 from protclip.errors import ConfigError, DataError
 
 Arrays = tuple[np.ndarray, np.ndarray]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protclip.data.build import build_corpus
+from protclip.data.corpus.build import build_corpus
 from protclip.structure.protein import Protein
 
 

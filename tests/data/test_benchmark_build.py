@@ -13,13 +13,13 @@ import pytest
 from typer.testing import CliRunner
 
 from protclip.cli.data import app
-from protclip.data import benchmark as module
-from protclip.data.benchmark import Benchmark, build_benchmark
-from protclip.data.benchmark_file import missing_path
-from protclip.data.fold import read_merged
-from protclip.data.unzip import extract_zip
+from protclip.data.benchmarks import build_benchmark as module
+from protclip.data.benchmarks.benchmark_file import missing_path
+from protclip.data.benchmarks.build_benchmark import Benchmark, build_benchmark
+from protclip.data.benchmarks.fold import read_merged
+from protclip.data.files.unzip import extract_zip
 from protclip.errors import ConfigError, DataError
-from protclip.structure.read import read_structure
+from protclip.structure.reading.read import read_structure
 
 # Real domains of the shipped corpus, under the names of chains: (domain, chain in the file).
 DOMAINS = {
@@ -221,7 +221,7 @@ def test_deepfri_lists_over_an_unpacked_archive(pdb, tmp_path: Path) -> None:
 
 
 def test_expected_counts_stand_beside_what_was_found(pdb, tmp_path: Path, monkeypatch) -> None:
-    from protclip.data.published import PUBLISHED, Published
+    from protclip.data.benchmarks.published import PUBLISHED, Published
 
     tiny = Published("torchdrug tiny", {"train": 2, "valid": 1, "test": 2}, 2, {"95": 9})
     monkeypatch.setitem(PUBLISHED, "ec", (tiny,))

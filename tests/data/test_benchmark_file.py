@@ -11,11 +11,11 @@ import h5py
 import numpy as np
 import pytest
 
-from protclip.data.benchmark import Benchmark, SplitCount, write_benchmark
-from protclip.data.benchmark_file import is_benchmark, missing_path
-from protclip.data.cath import CathLabel
-from protclip.data.published import PUBLISHED, recognise
-from protclip.data.store import Corpus
+from protclip.data.benchmarks.benchmark_file import is_benchmark, missing_path
+from protclip.data.benchmarks.build_benchmark import Benchmark, SplitCount, write_benchmark
+from protclip.data.benchmarks.published import PUBLISHED, recognise
+from protclip.data.corpus.cath import CathLabel
+from protclip.data.corpus.store import Corpus
 from protclip.errors import ConfigError, DataError
 from protclip.structure.protein import Protein
 

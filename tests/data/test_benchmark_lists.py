@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from protclip.data.benchmark import read_lists
-from protclip.data.chains import ChainFiles, find_chains, split_chain_id
-from protclip.data.deepfri import read_annotations, read_cutoffs, read_deepfri
-from protclip.data.fold import read_homologytape
-from protclip.data.reaction import read_protfunct
+from protclip.data.benchmarks.build_benchmark import read_lists
+from protclip.data.benchmarks.chain_files import ChainFiles, find_chains, split_chain_id
+from protclip.data.benchmarks.deepfri import read_annotations, read_cutoffs, read_deepfri
+from protclip.data.benchmarks.fold import read_homologytape
+from protclip.data.benchmarks.reaction import read_protfunct
 from protclip.errors import ConfigError, DataError
 
 FOLD = {
@@ -300,8 +300,8 @@ def test_complete_lists_have_the_published_counts(task: str, version: str, repos
 
 
 def test_complete_go_splits_have_the_published_counts(repository: Path) -> None:
-    from protclip.data.listing import read_ids
-    from protclip.data.published import PUBLISHED
+    from protclip.data.benchmarks.listing import read_ids
+    from protclip.data.benchmarks.published import PUBLISHED
 
     folder = shared_lists(repository)
     published = PUBLISHED["go-bp"][0]

@@ -18,10 +18,10 @@ import pytest
 from typer.testing import CliRunner
 
 from protclip.cli.data import app
-from protclip.data.benchmark import Benchmark
-from protclip.data.benchmark_addresses import NAMES, SOURCES, find_source
-from protclip.data.benchmark_sources import RECORD, fetch_benchmark, found_sources
-from protclip.data.pdb_entries import fetch_entries
+from protclip.data.benchmarks.addresses import NAMES, SOURCES, find_source
+from protclip.data.benchmarks.build_benchmark import Benchmark
+from protclip.data.benchmarks.fetch import RECORD, fetch_benchmark, found_sources
+from protclip.data.benchmarks.pdb_entries import fetch_entries
 from protclip.errors import ConfigError, DataError, DownloadError
 
 FAST = {"backoff": 0.001, "timeout": (2.0, 0.3)}

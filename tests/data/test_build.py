@@ -12,10 +12,17 @@ from pathlib import Path
 
 import pytest
 
-import protclip.data.parse as parse
-from protclip.data.build import CHUNK_FILES, LARGEST_CHUNK, _cut, build_corpus, cached_corpus, failed_path
-from protclip.data.parse import Item, ReadSettings
-from protclip.data.store import Corpus
+import protclip.data.corpus.parse as parse
+from protclip.data.corpus.build import (
+    CHUNK_FILES,
+    LARGEST_CHUNK,
+    _cut,
+    build_corpus,
+    cached_corpus,
+    failed_path,
+)
+from protclip.data.corpus.parse import Item, ReadSettings
+from protclip.data.corpus.store import Corpus
 from protclip.errors import DataError
 from protclip.structure.protein import Protein
 
@@ -131,7 +138,7 @@ def test_damaged_or_outdated_shards_are_made_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("protclip.data.build._list_failures", crash)
+        patch.setattr("protclip.data.corpus.build._list_failures", crash)
         with pytest.raises(KeyboardInterrupt):
             build_corpus(mixed, out)
     (shard,) = (tmp_path / "c.h5.partial").glob("*.h5")
@@ -144,8 +151,8 @@ def test_damaged_or_outdated_shards_are_made_again(
 
 _BUILD = """
 import sys, time
-import protclip.data.parse as parse
-from protclip.data.build import build_corpus
+import protclip.data.corpus.parse as parse
+from protclip.data.corpus.build import build_corpus
 if __name__ == "__main__":
     read = parse.read_item
     def slow(item, settings):
@@ -211,7 +218,7 @@ def test_a_dying_worker_is_reported(mixed: Path, tmp_path: Path) -> None:
     # Without the main guard every spawned worker starts a build of its own and dies; with a second thread
     # they are spawned everywhere.
     script.write_text(
-        "import threading\nfrom protclip.data.build import build_corpus\n"
+        "import threading\nfrom protclip.data.corpus.build import build_corpus\n"
         "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
         f"build_corpus({str(mixed)!r}, 'c.h5', workers=2)\n"
     )
@@ -227,8 +234,8 @@ def test_a_dying_worker_is_reported(mixed: Path, tmp_path: Path) -> None:
 
 _FORKED = """
 import os, signal, sys
-import protclip.data.build as build
-import protclip.data.parse as parse
+import protclip.data.corpus.build as build
+import protclip.data.corpus.parse as parse
 
 read = parse.read_item
 
@@ -271,7 +278,7 @@ def test_forked_workers(cath_dir: Path, sample_file: Path, tmp_path: Path) -> No
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 def test_workers_are_copies_only_of_processes_with_one_thread() -> None:
-    code = "import threading; from protclip.data.parse import start_method; {}; print(start_method())"
+    code = "import threading; from protclip.data.corpus.parse import start_method; {}; print(start_method())"
     for before, expected in {
         "import numpy; a = numpy.ones((500, 500)); a @ a": "fork",  # OpenBLAS stops its threads at a fork
         "threading.Thread(target=threading.Event().wait, daemon=True).start()": "spawn",

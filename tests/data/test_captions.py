@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from protclip.data.captions import read_captions
-from protclip.data.matched import find_matched, read_folder_pair
+from protclip.data.paired.captions import read_captions
+from protclip.data.paired.matched import find_matched, read_folder_pair
 from protclip.errors import DataError
 
 

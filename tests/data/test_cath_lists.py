@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protclip.data.boundaries import read_boundaries
-from protclip.data.cath import find_cath, parse_domain_id, read_domain_list
+from protclip.data.corpus.boundaries import read_boundaries
+from protclip.data.corpus.cath import find_cath, parse_domain_id, read_domain_list
 from protclip.errors import DataError, ProtclipError
 
 LINE = "1oaiA00     1    10     8    10     2     1     1     1     1    59 1.000"

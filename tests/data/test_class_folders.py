@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from protclip.data.class_folders import class_name, read_classes
+from protclip.data.paired.class_folders import class_name, read_classes
 from protclip.errors import DataError
 
 

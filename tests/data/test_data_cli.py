@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from protclip.cli.data import app
-from protclip.data.store import Corpus
+from protclip.data.corpus.store import Corpus
 from protclip.errors import DataError
 
 runner = CliRunner()
@@ -60,7 +60,7 @@ def test_interrupt_tells_how_to_go_on(
     def interrupted(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("protclip.data.parse.parse_chunk", interrupted)
+    monkeypatch.setattr("protclip.data.corpus.parse.parse_chunk", interrupted)
     result = runner.invoke(app, ["build", "--cath", str(cath_dir), "-o", str(tmp_path / "c.h5")])
     assert result.exit_code == 130
     assert "finished work is kept" in result.output

@@ -19,10 +19,10 @@ import requests
 from typer.testing import CliRunner
 
 from protclip.cli.data import app
-from protclip.data.archive import extract_tar
-from protclip.data.cath import find_cath
-from protclip.data.download import download
-from protclip.data.sources import RECORD, fetch_cath
+from protclip.data.corpus.cath import find_cath
+from protclip.data.corpus.releases import RECORD, fetch_cath
+from protclip.data.files.archive import extract_tar
+from protclip.data.files.download import download
 from protclip.errors import ConfigError, DataError, DownloadError
 
 BODY = bytes(range(256)) * 2000

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protclip.data.fasta import read_fasta
+from protclip.data.files.fasta import read_fasta
 from protclip.errors import ConfigError, DataError, ProtclipError
 
 

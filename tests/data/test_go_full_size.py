@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protclip.data.benchmark import read_lists
-from protclip.data.deepfri import read_annotations
-from protclip.data.listing import read_ids
-from protclip.data.published import PUBLISHED
+from protclip.data.benchmarks.build_benchmark import read_lists
+from protclip.data.benchmarks.deepfri import read_annotations
+from protclip.data.benchmarks.listing import read_ids
+from protclip.data.benchmarks.published import PUBLISHED
 
 TASKS = {"go-mf": "molecular_function", "go-bp": "biological_process", "go-cc": "cellular_component"}
 NAMES = (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from protclip.data.images import read_image
+from protclip.data.paired.images import read_image
 from protclip.errors import DataError
 
 RNG = np.random.default_rng(0)

@@ -10,14 +10,14 @@ import pytest
 from typer.testing import CliRunner
 
 from protclip.cli.app import app
-from protclip.data import sample
-from protclip.data.benchmark import Benchmark, sample_benchmark
-from protclip.data.cath import read_domain_list
-from protclip.data.published import SINGLE_LABEL, TASK_NAMES
-from protclip.data.sample import ec_levels, read_labels
+from protclip.data.benchmarks import sample
+from protclip.data.benchmarks.build_benchmark import Benchmark, sample_benchmark
+from protclip.data.benchmarks.published import SINGLE_LABEL, TASK_NAMES
+from protclip.data.benchmarks.sample import ec_levels, read_labels
+from protclip.data.corpus.cath import read_domain_list
 from protclip.describe import describe
 from protclip.errors import ConfigError, DataError
-from protclip.structure.read import read_structure
+from protclip.structure.reading.read import read_structure
 
 
 def rows(cath_dir: Path) -> list[dict[str, str]]:

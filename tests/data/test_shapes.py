@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from protclip.data.shapes import COLOURS, PLACES, write_shapes
+from protclip.data.paired.shapes import COLOURS, PLACES, write_shapes
 from protclip.errors import DataError
 
 

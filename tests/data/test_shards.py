@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protclip.data.fasta import read_fasta, read_fasta_span
-from protclip.data.shards import FileList, Span, corpus_rows, is_corpus, members, parse_shard
-from protclip.data.store import Corpus, write_corpus
+from protclip.data.corpus.store import Corpus, write_corpus
+from protclip.data.files.fasta import read_fasta, read_fasta_span
+from protclip.data.files.spans import FileList, Span, corpus_rows, is_corpus, members, parse_shard
 from protclip.errors import ConfigError, DataError
 from protclip.structure import Protein
 

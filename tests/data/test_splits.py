@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protclip.data.splits import (
+from protclip.data.corpus.store import Corpus
+from protclip.errors import ConfigError, DataError
+from protclip.relations.splits import (
     Pairing,
     Splits,
     assign_pairs,
@@ -19,8 +21,6 @@ from protclip.data.splits import (
     pdb_code,
     split_by_superfamily,
 )
-from protclip.data.store import Corpus
-from protclip.errors import ConfigError, DataError
 
 sizes = st.lists(st.integers(1, 12), min_size=4, max_size=25)
 

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import protclip.data.writer as writer_module
-from protclip.data.cath import CathLabel, read_domain_list
-from protclip.data.layout import FORMAT_VERSION
-from protclip.data.store import Corpus, CorpusWriter, write_corpus
+import protclip.data.corpus.writer as writer_module
+from protclip.data.corpus.cath import CathLabel, read_domain_list
+from protclip.data.corpus.layout import FORMAT_VERSION
+from protclip.data.corpus.store import Corpus, CorpusWriter, write_corpus
 from protclip.errors import DataError, ProtclipError
 from protclip.structure.protein import Protein
-from protclip.structure.read import read_structure
+from protclip.structure.reading.read import read_structure
 
 Make = Callable[..., Protein]
 Same = Callable[[Protein, Protein], None]
@@ -74,7 +74,7 @@ def test_reading_in_small_blocks_gives_the_same(
     sample_file: Path, assert_same: Same, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = list(Corpus.open(sample_file))
-    monkeypatch.setattr("protclip.data.store.READ_BLOCK", 300)
+    monkeypatch.setattr("protclip.data.corpus.store.READ_BLOCK", 300)
     for a, b in zip(Corpus.open(sample_file), whole, strict=True):
         assert_same(a, b)
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protclip.data.vectors import VectorFile
+from protclip.data.files.vector_file import VectorFile
 from protclip.errors import DataError, ProtclipError
 
 IDS = [f"1abc{c}0{d}" for c in "ABCDEFGHIJ" for d in range(6)]

@@ -12,14 +12,14 @@ from typer.testing import CliRunner
 from protclip.cli import finetune as finetune_module
 from protclip.cli import pretrain as pretrain_module
 from protclip.cli.app import app
+from protclip.config.pretraining import PretrainConfig
 from protclip.errors import ConfigError
 from protclip.experiments.catalogue import EXPERIMENTS, find_experiment
 from protclip.experiments.commands import Plan, checked, flags
 from protclip.experiments.definitions import Arm, Experiment
-from protclip.experiments.folder import load_plan, open_plan, save_plan
+from protclip.experiments.plan_folder import load_plan, open_plan, save_plan
 from protclip.files import read_toml, write_toml
-from protclip.options import PretrainConfig
-from protclip.tasks.options import FinetuneConfig
+from protclip.tasks.config import FinetuneConfig
 
 RUNS = [e for e in EXPERIMENTS.values() if e.kind == "runs"]
 

@@ -11,9 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 
 import protclip
-from protclip.data.build import build_corpus
-from protclip.embed_shards import RayJob, check_shards, embed_on_ray, embed_shard, list_files, merge_shards
+from protclip.data.corpus.build import build_corpus
 from protclip.errors import ConfigError, DataError
+from protclip.inference.shards import (
+    RayJob,
+    check_shards,
+    embed_on_ray,
+    embed_shard,
+    list_files,
+    merge_shards,
+)
 
 
 @pytest.fixture(scope="module")

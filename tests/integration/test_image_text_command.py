@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
+from protclip.config.pretraining import PretrainConfig
 from protclip.errors import ConfigError, WeightsError
 from protclip.files import read_toml
-from protclip.options import PretrainConfig
 
 Cli = Callable[..., Any]
 TINY = [
@@ -118,7 +118,7 @@ def test_published_settings_by_name(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = PretrainConfig.load(repository / "protclip" / "configs" / f"{name}.toml")
+    config = PretrainConfig.load(repository / "protclip" / "config" / "published" / f"{name}.toml")
     assert (config.data.paired, config.train.epochs, config.source.limit) == (fraction, epochs, limit)  # type: ignore[attr-defined]
     monkeypatch.setenv("PROTCLIP_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -260,7 +260,7 @@ def test_real_photographs(cli: Cli, tmp_path: Path) -> None:
 
 @needs_real
 def test_the_union_of_real_remote_sensing_sets(tmp_path: Path) -> None:
-    from protclip.data.matched import find_matched
+    from protclip.data.paired.matched import find_matched
 
     remote_sensing(tmp_path)
     found = {matched.name: matched for matched in find_matched(str(tmp_path))}

@@ -65,8 +65,8 @@ def test_metrics_have_the_documented_form(run_folder: Path) -> None:
 
 def test_superfamilies_do_not_cross_the_split(run_folder: Path) -> None:
     split = json.loads((run_folder / "split.json").read_text())
-    from protclip.data.build import sample_corpus_dir
-    from protclip.data.cath import read_domain_list
+    from protclip.data.corpus.build import sample_corpus_dir
+    from protclip.data.corpus.cath import read_domain_list
 
     labels = read_domain_list(sample_corpus_dir() / "cath-domain-list.txt")
     groups = [{labels[id].code for id in split[part]} for part in ("train", "valid", "test")]

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from protclip.embeddings import Embeddings
 from protclip.errors import ConfigError
+from protclip.inference.embeddings import Embeddings
 
 Cli = Callable[..., Any]
 ATOMS = "CNOSPF"

@@ -13,8 +13,8 @@ from typing import Any, get_args
 
 import pytest
 
+from protclip.config.pretraining import OBJECTIVES, Objective
 from protclip.errors import ConfigError
-from protclip.options import OBJECTIVES, Objective
 
 Cli = Callable[..., Any]
 

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 import protclip
-from protclip.embed_files import embed_to_file
-from protclip.embeddings import Embeddings
 from protclip.errors import ConfigError, DataError, ProtclipError, WeightsError
+from protclip.inference.embeddings import Embeddings
+from protclip.inference.to_file import embed_to_file
 from protclip.structure import Protein, read_structure
 
 Cli = Callable[..., Any]

@@ -11,10 +11,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from protclip.config import LossConfig
-from protclip.distributed import average_gradients, convert_sync_batchnorm
+from protclip.config.loss import LossConfig
+from protclip.config.presets import loss_preset
 from protclip.losses import Keywords, Objective, Views, gather_views
-from protclip.presets import loss_preset
+from protclip.parallel.processes import average_gradients, convert_sync_batchnorm
 
 DIMENSIONS = 5
 # Matched, unmatched left and unmatched right rows of each process; the last case leaves one without pairs.

@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 
-from protclip.config import LossConfig
+from protclip.config.loss import LossConfig
+from protclip.config.presets import LOSS_PRESETS, loss_preset
 from protclip.errors import ConfigError
 from protclip.losses import (
     MKMMD,
@@ -19,7 +20,6 @@ from protclip.losses import (
     gather_views,
     sigmoid_loss,
 )
-from protclip.presets import LOSS_PRESETS, loss_preset
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import ot
 import pytest
 import torch
 
-from protclip.config import LossConfig
+from protclip.config.loss import LossConfig
+from protclip.config.presets import loss_preset
 from protclip.errors import ConfigError
 from protclip.losses import Keywords, Objective, Views, keyword_loss, pseudo_label_loss, pseudo_labels
-from protclip.presets import loss_preset
 
 KINDS = ["hard", "soft", "s-clip"]
 

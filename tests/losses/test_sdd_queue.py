@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from protclip.config import LossConfig
+from protclip.config.loss import LossConfig
 from protclip.errors import ConfigError
 from protclip.losses import SDD, Objective, Views
 from protclip.losses.queue import RowQueue

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from protclip.errors import ConfigError
-from protclip.modalities import esm2
-from protclip.modalities.attention import Packing, attend, attend_in_runs, attend_padded
-from protclip.modalities.esm2 import ESM2, SHAPES, TOKENS, ESM2Shape, esm2_name, random_esm2
-from protclip.modalities.esm_weights import load_esm2
-from protclip.modalities.lora import LoRALinear, add_lora
-from protclip.modalities.tokens import collate_sequences
+from protclip.modalities.sequence import esm2
+from protclip.modalities.sequence.attention import Packing, attend, attend_in_runs, attend_padded
+from protclip.modalities.sequence.esm2 import ESM2, SHAPES, TOKENS, ESM2Shape, esm2_name, random_esm2
+from protclip.modalities.sequence.esm_weights import load_esm2
+from protclip.modalities.sequence.lora import LoRALinear, add_lora
+from protclip.modalities.sequence.tokens import collate_sequences
 
 SEQUENCES = ["MKT<mask>LLA<mask>K", "ACDEFGHIKLMNPQRSTVWYXBUZO.-", "G", "<mask>", "MKVLAAGIVGLCAKAYLE" * 5]
 
@@ -72,7 +72,7 @@ def test_reads_what_fair_esm_reads(tiny_checkpoint: Path, ours: ESM2) -> None:
     from esm.pretrained import load_model_and_alphabet_core
     from torch.serialization import safe_globals
 
-    from protclip.modalities.esm_checkpoint import read_checkpoint
+    from protclip.modalities.sequence.esm_checkpoint import read_checkpoint
 
     with safe_globals([Namespace]):
         data = torch.load(tiny_checkpoint, weights_only=True)

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protclip.errors import ConfigError, DownloadError, WeightsError
-from protclip.modalities import esm_weights
-from protclip.modalities.esm2 import SHAPES, ESM2Shape
-from protclip.modalities.esm_checkpoint import read_checkpoint
-from protclip.modalities.esm_weights import (
+from protclip.modalities.sequence import esm_weights
+from protclip.modalities.sequence.esm2 import SHAPES, ESM2Shape
+from protclip.modalities.sequence.esm_checkpoint import read_checkpoint
+from protclip.modalities.sequence.esm_weights import (
     Provenance,
     fetch_weights,
     find_weights,
@@ -27,7 +27,7 @@ from protclip.modalities.esm_weights import (
     load_esm2,
     remote_size,
 )
-from protclip.modalities.tokens import collate_sequences
+from protclip.modalities.sequence.tokens import collate_sequences
 
 NAME = "esm2_t6_8M_UR50D"
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from protclip.errors import ConfigError, DataError
-from protclip.modalities import features
-from protclip.modalities.esm2 import ESM2Shape, random_esm2
-from protclip.modalities.esm_weights import Provenance
-from protclip.modalities.features import encoder_key, frozen_features
-from protclip.modalities.sequence import SequenceModality
-from protclip.modalities.tokens import TokenBatch
+from protclip.inference import cache as features
+from protclip.inference.cache import encoder_key, frozen_features
+from protclip.modalities.sequence.adapter import SequenceModality
+from protclip.modalities.sequence.esm2 import ESM2Shape, random_esm2
+from protclip.modalities.sequence.esm_weights import Provenance
+from protclip.modalities.sequence.tokens import TokenBatch
 from protclip.modalities.vectors import VectorsModality
 
 rng = np.random.default_rng(0)

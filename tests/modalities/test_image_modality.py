@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from protclip.errors import ConfigError, DataError, ProtclipError, WeightsError
-from protclip.modalities.image import ImageModality
-from protclip.modalities.image_towers import HALF, IMAGENET
-from protclip.modalities.image_view import simclr_view, square
-from protclip.modalities.pictures import KEPT_IN_MEMORY, Picture
+from protclip.modalities.image.adapter import ImageModality
+from protclip.modalities.image.networks import HALF, IMAGENET
+from protclip.modalities.image.pictures import KEPT_IN_MEMORY, Picture
+from protclip.modalities.image.views import simclr_view, square
 
 RNG = np.random.default_rng(0)
 
@@ -179,7 +179,7 @@ def test_extreme_images_have_views_too() -> None:
 def test_blur_is_a_gaussian() -> None:
     from scipy.ndimage import gaussian_filter1d
 
-    from protclip.modalities.image_view import _blur
+    from protclip.modalities.image.views import _blur
 
     image = RNG.integers(0, 256, (30, 30, 3), dtype=np.uint8)
     sigma = 1.3

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from protclip.errors import ConfigError
-from protclip.modalities.keywords import find_keywords, learn_keywords
-from protclip.modalities.text import TextModality
+from protclip.modalities.text.adapter import TextModality
+from protclip.modalities.text.keywords import find_keywords, learn_keywords
 
 TEXTS = [
     "Two dogs are playing with a red ball.",

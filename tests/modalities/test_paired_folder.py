@@ -11,11 +11,11 @@ import h5py
 import numpy as np
 import pytest
 
+from protclip.config.folder_options import PairsOptions
+from protclip.config.pretraining import DataConfig
 from protclip.errors import ConfigError, DataError
-from protclip.modalities.paired_folder import PairsSource
-from protclip.modalities.pairs import HeldOut, Setup
-from protclip.modalities.pairs_options import PairsOptions
-from protclip.options import DataConfig
+from protclip.relations.pairs import HeldOut, Setup
+from protclip.sources.folders import PairsSource
 
 N = 40
 WHOLE = DataConfig(paired=1.0, valid_fraction=0.0, test_fraction=0.25)

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from protclip.errors import ConfigError, DataError
-from protclip.modalities.esm2 import ESM2Shape, random_esm2
-from protclip.modalities.esm_weights import Provenance
-from protclip.modalities.sequence import SequenceModality
-from protclip.modalities.tokens import LETTERS, MASK_LETTER, collate_sequences, tokenize, windows
+from protclip.modalities.sequence.adapter import SequenceModality
+from protclip.modalities.sequence.esm2 import ESM2Shape, random_esm2
+from protclip.modalities.sequence.esm_weights import Provenance
+from protclip.modalities.sequence.tokens import LETTERS, MASK_LETTER, collate_sequences, tokenize, windows
 from protclip.structure.protein import Protein
 
 RANDOM = Provenance("random", "custom", "seed 0")

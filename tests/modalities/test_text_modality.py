@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from protclip.errors import ConfigError, DataError, ProtclipError, WeightsError
-from protclip.modalities.text import TextModality
+from protclip.modalities.text.adapter import TextModality
 
 TEXTS = [
     f"a {colour} {shape} at the {place}"
@@ -52,7 +52,7 @@ def test_the_vocabulary_is_that_of_the_training_texts(side: TextModality) -> Non
 
 def test_the_vocabulary_does_not_depend_on_process_or_order(side: TextModality) -> None:
     code = (
-        "from protclip.modalities.wordpieces import learn_wordpieces\n"
+        "from protclip.modalities.text.wordpieces import learn_wordpieces\n"
         f"print(learn_wordpieces({TEXTS[::-1]!r}, 4096).to_str())"
     )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from protclip.data.vectors import VectorFile
+from protclip.data.files.vector_file import VectorFile
 from protclip.errors import ConfigError, DataError
 from protclip.modalities.vectors import VectorsModality
 

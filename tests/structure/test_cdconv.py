@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from protclip.structure import cdconv
-from protclip.structure.cdconv import CDConv, edge_features
-from protclip.structure.encoder import CDConvConfig, CDConvEncoder
-from protclip.structure.graph import StructureBatch, collate_structures
+from protclip.structure.encoders import cdconv
+from protclip.structure.encoders.cdconv import CDConv, edge_features
+from protclip.structure.encoders.encoder import CDConvConfig, CDConvEncoder
+from protclip.structure.encoders.graph import StructureBatch, collate_structures
 from protclip.structure.protein import Protein
 
 Array = np.ndarray[Any, np.dtype[np.float64]]

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from protclip.errors import StructureError
 from protclip.structure import Segment, parse_chopping, read_structure
-from protclip.structure.errors import StructureError
 
 ROOT = Path(__file__).parents[2]
 EDGE = ROOT / "tests" / "edge_cases"

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protclip.structure import Protein, read, read_structure
-from protclip.structure.columns import plain_backbone
-from protclip.structure.errors import StructureError
+from protclip.errors import StructureError
+from protclip.structure import Protein, read_structure
+from protclip.structure.reading import read
+from protclip.structure.reading.columns import plain_backbone
 
 DOMPDB = Path(__file__).parents[2] / "data" / "cath" / "dompdb"
 EDGE_CASES = Path(__file__).parents[1] / "edge_cases"

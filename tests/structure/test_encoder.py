@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from protclip.errors import ConfigError
-from protclip.structure.encoder import CDConvConfig, CDConvEncoder, NodeNorm
-from protclip.structure.graph import collate_structures
+from protclip.structure.encoders.encoder import CDConvConfig, CDConvEncoder, NodeNorm
+from protclip.structure.encoders.graph import collate_structures
 from protclip.structure.protein import Protein
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from protclip.structure.frames import pair_geometry, residue_frames, smooth_cutoff, unit
+from protclip.structure.encoders.frames import pair_geometry, residue_frames, smooth_cutoff, unit
 
 
 def norm(v: np.ndarray) -> np.ndarray:

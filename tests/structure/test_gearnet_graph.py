@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from protclip.errors import ConfigError
-from protclip.structure.errors import StructureError
-from protclip.structure.gearnet import GearNetConfig
-from protclip.structure.gearnet_graph import collate_gearnet
+from protclip.errors import ConfigError, StructureError
+from protclip.structure.encoders.gearnet import GearNetConfig
+from protclip.structure.encoders.gearnet_graph import collate_gearnet
 from protclip.structure.protein import Protein
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from protclip.structure.errors import StructureError
-from protclip.structure.graph import RESIDUE_TYPES, Level, StructureBatch, collate_structures
-from protclip.structure.neighbours import TILE
+from protclip.errors import StructureError
+from protclip.structure.encoders.contacts import TILE
+from protclip.structure.encoders.graph import RESIDUE_TYPES, Level, StructureBatch, collate_structures
 from protclip.structure.protein import Protein
 
 

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from protclip.structure import Protein, StructureBatch, collate_structures
-from protclip.structure.packing import ALIGN, flatten, outline_of, pack, unpack
+from protclip.structure.encoders.packing import ALIGN, flatten, outline_of, pack, unpack
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 
+from protclip.errors import StructureError
 from protclip.structure import Protein
-from protclip.structure.errors import StructureError
 
 
 def straight(n: int, **options: np.ndarray) -> Protein:

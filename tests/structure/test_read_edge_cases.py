@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from protclip.errors import StructureError
 from protclip.structure import read_chains, read_structure
-from protclip.structure.errors import StructureError
 
 FOLDER = Path(__file__).parents[1] / "edge_cases"
 
@@ -247,7 +247,7 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise PermissionError(13, "Permission denied")
 
     # The tests may run as root, who may read everything.
-    monkeypatch.setattr("protclip.structure.read.os.open", refuse)
+    monkeypatch.setattr("protclip.structure.reading.read.os.open", refuse)
     with pytest.raises(StructureError, match="no permission to read it"):
         read_structure(path)
 

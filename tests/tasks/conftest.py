@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from protclip.data.store import Corpus, write_corpus
+from protclip.data.corpus.store import Corpus, write_corpus
 from protclip.structure.protein import Protein
 
 ALPHABETS = ("AELKQM", "VITFYW", "GPSND", "HRCT")
@@ -125,8 +125,8 @@ TINY = {
 @pytest.fixture
 def run_task(make_benchmark: Callable[..., FakeBenchmark], tmp_path: Path) -> Callable[..., Any]:
     """``run_task(task, **options)`` -> metrics and run folder, with tiny towers."""
+    from protclip.tasks.config import FinetuneConfig
     from protclip.tasks.finetune import Finetuning
-    from protclip.tasks.options import FinetuneConfig
 
     def run(
         task: str = "ec", *, folder: str = "run", benchmark: Any = None, resume: bool = False, **options: Any

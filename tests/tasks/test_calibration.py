@@ -9,7 +9,7 @@ from scipy.optimize import minimize, minimize_scalar
 
 from protclip.errors import DataError
 from protclip.tasks.calibration import Calibrator, fit_calibrator, log_loss, reliability, sigmoid, softmax
-from protclip.tasks.losses import TaskLoss, class_weights
+from protclip.tasks.task_loss import TaskLoss, class_weights
 
 
 def multi_case(n=400, classes=6, seed=0):

@@ -14,17 +14,17 @@ from safetensors.torch import load_file
 
 from protclip.errors import ConfigError, DataError, ProtclipError, WeightsError
 from protclip.files import read_toml
-from protclip.modalities.sequence import SequenceModality
+from protclip.modalities.sequence.adapter import SequenceModality
 from protclip.modalities.structure import StructureModality
-from protclip.model import TwoTower
-from protclip.structure.encoder import CDConvConfig
+from protclip.model.two_tower import TwoTower
+from protclip.structure.encoders.encoder import CDConvConfig
 from protclip.tasks.classifier import Classifier
+from protclip.tasks.config import FinetuneConfig
 from protclip.tasks.dataset import TaskData
 from protclip.tasks.definitions import FINETUNE, TASKS, find_recipe
-from protclip.tasks.heads import read_head
 from protclip.tasks.loop import TaskLoop
 from protclip.tasks.network import TaskNetwork
-from protclip.tasks.options import FinetuneConfig
+from protclip.tasks.saved_head import read_head
 from protclip.tasks.serial import WIDTH, widen
 from protclip.training.checkpoint import load_state
 from protclip.training.running import Interrupted
@@ -417,7 +417,7 @@ def test_defined_results_for_odd_benchmarks(run_task, make_benchmark):
 
 
 def test_proteins_without_ca_are_left_out(make_benchmark, tmp_path):
-    from protclip.data.store import Corpus, write_corpus
+    from protclip.data.corpus.store import Corpus, write_corpus
 
     proteins = make_benchmark().corpus.proteins(range(80))
     proteins[2].coords[:, 1] = np.nan

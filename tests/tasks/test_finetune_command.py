@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from protclip.cli.app import app
-from protclip.data.benchmark import write_benchmark
+from protclip.data.benchmarks.build_benchmark import write_benchmark
 from protclip.errors import ConfigError
 
 

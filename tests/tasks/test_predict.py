@@ -14,9 +14,9 @@ import protclip
 from protclip.cli.app import app
 from protclip.errors import ConfigError, DataError, ProtclipError
 from protclip.structure.protein import Protein
+from protclip.tasks.config import FinetuneConfig
 from protclip.tasks.finetune import Finetuning
 from protclip.tasks.ontology import ec_hierarchy, ec_levels, read_go
-from protclip.tasks.options import FinetuneConfig
 from protclip.tasks.predict import load_head
 from protclip.tasks.predict_files import predict_to_file
 

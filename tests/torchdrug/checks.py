@@ -22,13 +22,12 @@ import pytest
 import torch
 import torch.utils.cpp_extension
 
-from protclip.errors import ConfigError, ProtclipError
-from protclip.modalities.sequence import SequenceModality
+from protclip.errors import ConfigError, ProtclipError, StructureError
+from protclip.modalities.sequence.adapter import SequenceModality
 from protclip.modalities.structure import StructureModality
-from protclip.model import TwoTower
+from protclip.model.two_tower import TwoTower
 from protclip.structure import Protein, read_structure
-from protclip.structure.errors import StructureError
-from protclip.structure.gearnet import GearNetConfig
+from protclip.structure.encoders.gearnet import GearNetConfig
 from protclip.structure.torchdrug import from_torchdrug, to_torchdrug
 from protclip.structure.torchdrug_import import import_torchdrug
 from protclip.tasks.metrics import aupr_micro, fmax

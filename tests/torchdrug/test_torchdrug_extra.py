@@ -14,12 +14,12 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 import pytest
 
-from protclip.modalities.protein_options import ProteinOptions
+from protclip.config.protein_options import ProteinOptions
 from protclip.modalities.structure import StructureModality
-from protclip.structure.encoders import ENCODERS
+from protclip.structure.encoders.by_name import ENCODERS
 from protclip.structure.protein import Protein
 from protclip.structure.torchdrug import MissingTorchdrugError, to_torchdrug
-from protclip.tasks.options import FinetuneConfig
+from protclip.tasks.config import FinetuneConfig
 
 HERE = Path(__file__).resolve().parent
 CHECKS = re.findall(r"^def (check_\w+)", (HERE / "checks.py").read_text(encoding="utf-8"), re.MULTILINE)

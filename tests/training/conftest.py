@@ -13,17 +13,18 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from protclip.config import LossConfig
-from protclip.evaluation import gallery_vectors, validation_scores
+from protclip.config.loss import LossConfig
+from protclip.config.presets import loss_preset
+from protclip.config.pretraining import TrainConfig
+from protclip.inference.encode import gallery_vectors
 from protclip.losses import Objective, Term
 from protclip.modalities.base import Encoder, Modality
-from protclip.modalities.pairs import AlignmentData, Gallery
-from protclip.model import TwoTower
-from protclip.options import TrainConfig
-from protclip.presets import loss_preset
+from protclip.model.two_tower import TwoTower
+from protclip.relations.pairs import AlignmentData
+from protclip.scoring.galleries import Gallery, validation_scores
+from protclip.training.batches import Side, StepDataset
 from protclip.training.loop import Loop
 from protclip.training.sampler import PairedUnpairedSampler
-from protclip.training.steps import Side, StepDataset
 
 
 @dataclass

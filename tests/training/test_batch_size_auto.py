@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from protclip.files import read_toml
-from protclip.modalities.pairs import Setup
 from protclip.modalities.vectors import VectorsModality
+from protclip.relations.pairs import Setup
 from protclip.training.pretrain import pretrain
 
 

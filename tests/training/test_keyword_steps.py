@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from protclip.presets import loss_preset
-from protclip.training.steps import StepDataset
+from protclip.config.presets import loss_preset
+from protclip.training.batches import StepDataset
 
 Make = Callable[..., Any]
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from protclip.config.presets import loss_preset
 from protclip.errors import DataError, ProtclipError
-from protclip.presets import loss_preset
 from protclip.training.loop import Interrupted, learning_rate_factor
 
 Make = Callable[..., Any]

@@ -12,12 +12,13 @@ import torch
 
 import protclip
 from protclip.alignment import TransportAlignment
+from protclip.config.pretraining import PretrainConfig, merge
 from protclip.errors import ConfigError
-from protclip.inference import encode
-from protclip.modalities.pairs import AlignmentData, Gallery, Setup
+from protclip.inference.encode import encode
 from protclip.modalities.vectors import VectorsModality
-from protclip.model import TwoTower
-from protclip.options import PretrainConfig, merge
+from protclip.model.two_tower import TwoTower
+from protclip.relations.pairs import AlignmentData, Setup
+from protclip.scoring.galleries import Gallery
 from protclip.training.pretrain import pretrain
 from protclip.training.refit import refit_heads
 from protclip.training.refit_model import refit_model
@@ -98,7 +99,7 @@ def test_test_items_and_their_matching_decide_nothing() -> None:
 
 def test_pairs_choose_where_nothing_is_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "protclip.alignment.selection.GRID", {"ridge": (1.0, 9.0), "dim": (4,), "weight": (1.0,)}
+        "protclip.alignment.cross_validation.GRID", {"ridge": (1.0, 9.0), "dim": (4,), "weight": (1.0,)}
     )
     setup = make_setup(valid=0)
     found = refit_heads(model_of(setup), setup.data, features(), method="transport")

@@ -18,13 +18,14 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from protclip.alignment.refine import RefineOptions, refine
-from protclip.config import LossConfig
+from protclip.config.loss import LossConfig
+from protclip.config.presets import loss_preset
 from protclip.errors import ConfigError
 from protclip.losses import Objective, Term, Views
-from protclip.modalities.pairs import AlignmentData, Gallery
-from protclip.presets import loss_preset
+from protclip.relations.pairs import AlignmentData
+from protclip.scoring.galleries import Gallery
 from protclip.training.running import Interrupted
-from protclip.training.transport import TransportTargets, frozen_vectors
+from protclip.training.transport_targets import TransportTargets, frozen_vectors
 
 WORKER = Path(__file__).with_name("transport_worker.py")
 specification = importlib.util.spec_from_file_location("transport_worker", WORKER)

@@ -11,10 +11,11 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from protclip.config.presets import loss_preset
 from protclip.losses import Objective, Term, Views, gather_views
-from protclip.modalities.pairs import AlignmentData, Gallery
-from protclip.presets import loss_preset
-from protclip.training.transport import TransportTargets
+from protclip.relations.pairs import AlignmentData
+from protclip.scoring.galleries import Gallery
+from protclip.training.transport_targets import TransportTargets
 
 NOBODY = Gallery([], np.zeros(0, np.int64), np.zeros(0, np.int64))
 DATA = AlignmentData(

@@ -1,0 +1,1 @@
+"""The published benchmarks of the downstream tasks."""

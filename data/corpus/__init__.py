@@ -1,0 +1,1 @@
+"""The corpus: proteins in one file, and how it is made."""

@@ -1,0 +1,1 @@
+"""Matched items of two kinds as folders and lists describe them."""

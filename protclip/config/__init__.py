@@ -1,0 +1,1 @@
+"""Every option, declared once, and the one way from flat options to a checked configuration."""

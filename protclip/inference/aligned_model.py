@@ -1,0 +1,239 @@
+"""Use a trained model: items of either modality in, vectors out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from protclip.errors import ConfigError, DataError, ProtclipError
+from protclip.inference.embeddings import Embeddings
+from protclip.inference.encode import Done, autocast, embed_items, pick_device
+from protclip.inference.shortcuts import Shortcuts
+from protclip.inference.windows import readable_windows
+from protclip.modalities.base import budget_batches
+from protclip.model.folder import file_fingerprint, find_model
+from protclip.model.two_tower import TwoTower
+
+WINDOW = 2048
+"""Items that are sorted by length and embedded together; bounds the memory of a stream."""
+
+
+@dataclass
+class Window:
+    """Results of one window of a stream."""
+
+    ids: list[str] = field(default_factory=list)
+    vectors: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    digests: list[bytes] = field(default_factory=list)
+    residues: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    remarks: dict[str, int] = field(default_factory=dict)
+
+
+class AlignedModel(Shortcuts):
+    """A trained two-tower model, ready to embed.
+
+    Made by :func:`protclip.load`.
+
+    Attributes
+    ----------
+    towers : TwoTower
+        The network, in evaluation mode.
+    facts : dict
+        What it was trained on and how.
+    path : Path
+        Model folder.
+    """
+
+    def __init__(
+        self, towers: TwoTower, facts: Mapping[str, Any], path: Path, precision: str = "auto"
+    ) -> None:
+        self.towers, self.facts, self.path, self.precision = towers, dict(facts), path, precision
+
+    def __repr__(self) -> str:
+        left, right = self.towers.names
+        device = self.towers.log_scale.device
+        objective = self.facts.get("objective")
+        return f"AlignedModel({left} and {right}, {self.dim} dimensions, {objective}, on {device})"
+
+    @property
+    def dim(self) -> int:
+        """Width of the shared space."""
+        return self.towers.dim
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights."""
+        return file_fingerprint(self.path / "model.safetensors")
+
+    def embed(self, name: str, source: Any, *, per_residue: bool = False) -> Embeddings:
+        """Embed items of side ``name``.
+
+        Parameters
+        ----------
+        name : str
+            One of ``towers.names``.
+        source : object
+            Whatever the modality's adapter reads: paths, folders, lists, dicts of id to item.
+        per_residue : bool
+            Also keep the tower's features of the parts of each item.
+
+        Returns
+        -------
+        Embeddings
+            Inputs that cannot be read are listed in ``failed``, with a warning.
+
+        Raises
+        ------
+        ProtclipError
+            If the model has no such side, or nothing can be embedded.
+        """
+        parts = list(self.stream(name, source, per_residue=per_residue))
+        failed = {id: reason for part in parts for id, reason in part.failed.items()}
+        ids = [id for part in parts for id in part.ids]
+        if not ids:
+            first = next(iter(failed.items()), None)
+            raise DataError(
+                "nothing could be embedded" if first else "nothing to embed: the input is empty",
+                where=f"{name} input",
+                got=f"{first[0]}: {first[1]}" if first else None,
+            )
+        if failed:
+            warnings.warn(f"{len(failed)} of the inputs could not be embedded; see .failed", stacklevel=3)
+        vectors = np.concatenate([part.vectors for part in parts if part.ids])
+        residues = {id: rows for part in parts for id, rows in part.residues.items()}
+        return Embeddings(ids, vectors, name, residues, failed)
+
+    def stream(
+        self,
+        name: str,
+        source: Any,
+        *,
+        per_residue: bool = False,
+        skip: Callable[[str], bool] = lambda id: False,
+        window: int = WINDOW,
+        done: Done = lambda n: None,
+    ) -> Iterator[Window]:
+        """Embed a stream of any length, window by window, in input order and constant memory.
+
+        Equal items of a window are computed once. Ids must be unique; a repeated one is listed as failed.
+
+        Parameters
+        ----------
+        skip : callable
+            Ids for which it is True are passed over (done before).
+        done : callable
+            Told the number of items of each finished batch.
+        """
+        side = self._side(name)
+        for readable in readable_windows(side.stream(source), window, skip=skip):
+            result = Window(ids=readable.ids, failed=readable.failed)
+            self._compute(name, readable.items, result, per_residue, done)
+            yield result
+
+    def side_of(self, path: Path) -> str:
+        """Name of the side that a file or folder belongs to, by its looks.
+
+        Raises
+        ------
+        ConfigError
+            If the path does not exist, or no side or both sides accept it.
+        """
+        if not path.exists():
+            raise DataError("no such file or folder", where=str(path))
+        found = [name for name, side in self.towers.sides.items() if side.accepts(path)]
+        if len(found) != 1:
+            raise ConfigError(
+                "cannot tell which modality this is",
+                where=str(path),
+                got=" or ".join(found) or "neither",
+                hint=f"Say it with --modality {' or '.join(self.towers.names)}",
+            )
+        return found[0]
+
+    def _side(self, name: str) -> Any:
+        if name not in self.towers.sides:
+            raise ConfigError(
+                "the model has no such side",
+                where=str(self.path),
+                got=repr(name),
+                expected=" or ".join(map(repr, self.towers.names)),
+            )
+        return self.towers.sides[name]
+
+    def _compute(self, name: str, items: list[Any], result: Window, per_residue: bool, done: Done) -> None:
+        side = self._side(name)
+        result.digests = [side.digest(item) for item in items]
+        result.remarks = side.remarks(items)
+        first: dict[bytes, int] = {}
+        for i, digest in enumerate(result.digests):
+            first.setdefault(digest, i)
+        unique = {digest: k for k, digest in enumerate(first)}
+        kept = [items[i] for i in first.values()]
+        try:
+            vectors = embed_items(self.towers, name, kept, precision=self.precision, done=done)
+        except ProtclipError:
+            self._one_by_one(name, items, result, per_residue, done)
+            return
+        if items:
+            result.vectors = vectors[[unique[d] for d in result.digests]]
+        if per_residue and items:
+            rows = self._residues(name, kept)
+            result.residues = {id: rows[unique[d]] for id, d in zip(result.ids, result.digests, strict=True)}
+
+    def _one_by_one(self, name: str, items: list[Any], result: Window, per_residue: bool, done: Done) -> None:
+        """Find the items that the encoder refuses and embed the others."""
+        good: list[int] = []
+        side = self._side(name)
+        for i, item in enumerate(items):
+            try:
+                side.collate([item])
+            except ProtclipError as error:
+                result.failed[result.ids[i]] = str(error)
+            else:
+                good.append(i)
+        if len(good) == len(items):
+            raise DataError("a batch failed although each of its items is fine", where=f"{name} input")
+        result.ids = [result.ids[i] for i in good]
+        self._compute(name, [items[i] for i in good], result, per_residue, done)
+
+    @torch.inference_mode()
+    def _residues(self, name: str, items: list[Any]) -> list[NDArray[np.float32]]:
+        side = self._side(name)
+        device = self.towers.log_scale.device
+        rows: dict[int, NDArray[np.float32]] = {}
+        for index in budget_batches([side.cost(item) for item in items], side.budget):
+            batch = side.collate([items[i] for i in index]).to(device)
+            with autocast(device, self.precision):
+                for i, part in zip(index, side.encode_residues(batch), strict=True):
+                    rows[i] = part.float().cpu().numpy()
+        return [rows[i] for i in range(len(items))]
+
+
+def load(path: str | Path, device: str = "auto", *, precision: str = "auto") -> AlignedModel:
+    """Load a trained model.
+
+    Parameters
+    ----------
+    path : str or Path
+        Model folder, or the run folder that holds it.
+    device : str
+        ``"auto"`` (CUDA where present), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+    precision : {"auto", "fp32", "bf16"}
+        ``"auto"`` is bf16 autocast on CUDA and fp32 elsewhere.
+
+    Raises
+    ------
+    WeightsError, ConfigError
+        If there is no (readable) model, or no such device.
+    """
+    folder = find_model(Path(path))
+    towers, facts = TwoTower.load(folder, pick_device(device))
+    return AlignedModel(towers, facts, folder, precision)

@@ -1,0 +1,54 @@
+"""Evaluate a trained model on matched items of its source that it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from protclip.config.sources import SourceOptions
+from protclip.errors import ConfigError, DataError
+from protclip.inference.aligned_model import AlignedModel
+from protclip.inference.encode import embed_items
+from protclip.relations.pairs import Source
+from protclip.scoring.galleries import Evaluation, score
+
+
+def evaluate_held_out(
+    model: AlignedModel,
+    options: SourceOptions,
+    *,
+    split: str = "auto",
+    block: int | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Evaluation:
+    """Retrieval in both directions and k-NN accuracy where items have classes.
+
+    Parameters
+    ----------
+    model : AlignedModel
+    options : SourceOptions
+        Where the items are; of the kind of source that the model was trained on.
+    split : {"auto", "all"}
+        ``auto`` scores what was held out of training, ``all`` every item.
+    block : int, optional
+        Score within blocks of this many items.
+    say : callable
+        Gets a sentence for every choice and every item left out.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the options do not fit the model, or fewer than two items are left.
+    """
+    if split not in ("auto", "all"):
+        raise ConfigError("unknown split", where="--split", got=repr(split), expected="auto or all")
+    names = model.towers.names
+    sides = (model.towers.sides[names[0]], model.towers.sides[names[1]])
+    source: Source = options.open()
+    gallery, left, right = source.held_out(sides, model.facts, split=split, say=say)
+    if len(gallery) < 2:
+        raise DataError("too few items to score", where=options.kind, got=str(len(gallery)))
+    rows = [
+        embed_items(model.towers, name, [items[int(i)] for i in index], precision=model.precision)
+        for name, items, index in ((names[0], left, gallery.left), (names[1], right, gallery.right))
+    ]
+    return score(rows[0], rows[1], gallery, names, block)

@@ -1,0 +1,366 @@
+"""Embed an input of any size in shards: by any scheduler, or all of them on Ray.
+
+Every shard goes to a Parquet file of its own, ``shard-00003-of-00016.parquet``, with its failures beside it.
+A finished shard is never made again, and an unfinished one goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from protclip.data.files.spans import FileList
+from protclip.errors import ConfigError, DataError, ProtclipError
+from protclip.inference.aligned_model import AlignedModel, load
+from protclip.inference.to_file import EmbedReport, embed_to_file, origin
+
+Done = Callable[[int], None]
+
+
+def shard_path(folder: Path, number: int, count: int) -> Path:
+    """Where a shard goes.
+
+    Examples
+    --------
+    >>> shard_path(Path("out"), 3, 16).name
+    'shard-00003-of-00016.parquet'
+    """
+    return folder / f"shard-{number:05d}-of-{count:05d}.parquet"
+
+
+def list_files(model: AlignedModel, name: str, source: Path) -> FileList:
+    """The files that side ``name`` of a model reads of an input."""
+    return FileList(source, model.towers.sides[name].files(source))
+
+
+def embed_shard(
+    model: AlignedModel,
+    name: str,
+    files: FileList,
+    number: int,
+    count: int,
+    folder: Path,
+    *,
+    done: Done = lambda n: None,
+) -> EmbedReport:
+    """Embed shard ``number`` (from 1) of ``count`` into its file in ``folder``, unless that is done already.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such shard, or its file was made by another model or from another input.
+    """
+    shard = files.shard(number, count)
+    out = shard_path(folder, number, count)
+    failures = out.with_name(out.stem + ".failed.tsv")
+    if out.exists():
+        made_by, rows = _facts(out)
+        if made_by != origin(model, name, shard):
+            raise ConfigError(
+                "a shard of another model or input is in the way",
+                where=str(out),
+                hint="Delete it, or choose another output folder",
+            )
+        done(rows)
+        return EmbedReport(rows, rows, len(_failures(failures)), out, failures, Counter())
+    return embed_to_file(model, name, shard, out, may_be_empty=True, done=done)
+
+
+@dataclass(frozen=True)
+class RayJob:
+    """All that a worker needs to know; pickled to every one of them."""
+
+    model: Path
+    name: str
+    files: FileList
+    count: int
+    folder: Path
+    device: str
+    precision: str
+
+
+class RayWorker:
+    """Holds one loaded model and embeds one shard after the other."""
+
+    def __init__(self, job: RayJob) -> None:
+        self.job = job
+        self.model = load(job.model, job.device, precision=job.precision)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Embed the shards of a batch; a shard that fails is reported, and stops no other."""
+        rows: dict[str, list[Any]] = {key: [] for key in ("shard", "embedded", "resumed", "failed", "error")}
+        for number in batch["shard"].tolist():
+            job, error, report = self.job, "", None
+            try:
+                report = embed_shard(self.model, job.name, job.files, number, job.count, job.folder)
+            except ProtclipError as reason:
+                error = str(reason)
+            rows["shard"].append(number)
+            rows["embedded"].append(report.embedded if report else 0)
+            rows["resumed"].append(report.resumed if report else 0)
+            rows["failed"].append(report.failed if report else 0)
+            rows["error"].append(error)
+        return rows
+
+
+@dataclass
+class ShardsReport:
+    """What became of many shards.
+
+    Attributes
+    ----------
+    shards, embedded, resumed, failed : int
+        Shards finished; items in them, of these taken over from earlier runs, and those that failed.
+    errors : dict of int to str
+        Shards that could not be made, with the reason.
+    """
+
+    shards: int = 0
+    embedded: int = 0
+    resumed: int = 0
+    failed: int = 0
+    errors: dict[int, str] = field(default_factory=dict)
+
+
+def embed_on_ray(
+    job: RayJob, *, workers: int | None = None, gpu_share: float = 1.0, done: Done = lambda n: None
+) -> ShardsReport:
+    """Embed all shards on Ray Data: workers with one model each get a shard whenever they are free.
+
+    Joins the cluster that ``RAY_ADDRESS`` names, or starts Ray on this machine. Folders must be the same on
+    all machines. A worker that dies is replaced, and its shard goes on where it stopped.
+
+    Parameters
+    ----------
+    job : RayJob
+    workers : int, optional
+        Number of workers; by default as many as the GPUs (or, without any, the cores) take.
+    gpu_share : float
+        Part of a GPU for each worker: 0.25 lets four workers share one, so that some of them read while
+        others compute.
+
+    Raises
+    ------
+    ConfigError
+        If Ray is not installed.
+    """
+    try:
+        import ray  # an extra; kept out of start-up
+    except ImportError:
+        raise ConfigError(
+            "Ray is not installed",
+            where="--engine ray",
+            hint="pip install 'protclip[ray]', or run `--shard i/n` for every i under any scheduler",
+        ) from None
+    if not 0 < gpu_share <= 1:
+        raise ConfigError(
+            "out of range", where="--gpu-share", got=str(gpu_share), expected="over 0, at most 1"
+        )
+    mine = not ray.is_initialized()
+    if mine:
+        ray.init(log_to_driver=False, include_dashboard=False)
+    try:
+        return _on_ray(ray, job, workers, gpu_share, done)
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def _on_ray(ray: Any, job: RayJob, workers: int | None, gpu_share: float, done: Done) -> ShardsReport:
+    resources = ray.cluster_resources()
+    gpus = resources.get("GPU", 0) if job.device != "cpu" else 0
+    if workers is None:
+        workers = int(gpus / gpu_share) if gpus else int(resources.get("CPU", 1))
+    workers = max(1, min(workers, job.count))
+    needs = {"num_gpus": gpu_share} if gpus else {"num_cpus": 1}
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    shards = ray.data.from_items(
+        [{"shard": number} for number in range(1, job.count + 1)], override_num_blocks=job.count
+    )
+    results = shards.map_batches(
+        RayWorker, batch_size=1, concurrency=workers, fn_constructor_kwargs={"job": job}, **needs
+    )
+    report = ShardsReport()
+    for row in results.iter_rows():
+        if row["error"]:
+            report.errors[int(row["shard"])] = str(row["error"])
+            continue
+        report.shards += 1
+        report.embedded += int(row["embedded"])
+        report.resumed += int(row["resumed"])
+        report.failed += int(row["failed"])
+        done(int(row["embedded"]))
+    return report
+
+
+@dataclass(frozen=True)
+class ShardSet:
+    """A complete, checked set of shards.
+
+    Attributes
+    ----------
+    paths : list of Path
+        In order.
+    rows, dim : int
+        Embedded items, and the width of their vectors.
+    failed : list of (id, reason)
+    made_by : dict
+        Model, modality and input of them all.
+    """
+
+    paths: list[Path]
+    rows: int
+    dim: int
+    failed: list[tuple[str, str]]
+    made_by: dict[str, Any]
+
+
+def check_shards(folder: Path) -> ShardSet:
+    """Check that the shards in a folder are all there, belong together and are sound.
+
+    Every vector must be finite and of unit length, and no id may stand in two shards. Memory: eight bytes an
+    id, and one row group.
+
+    Raises
+    ------
+    DataError
+        If a shard is missing, damaged or of another kind, or an id comes twice; names it.
+    """
+    paths = sorted(folder.glob("shard-*-of-*.parquet"))
+    if not paths:
+        raise DataError("no shards here", where=str(folder), expected="shard-00001-of-....parquet, ...")
+    counts = {path.stem.rpartition("-of-")[2] for path in paths}
+    if len(counts) > 1:
+        raise DataError("shards of several cuts", where=str(folder), got=", ".join(sorted(counts)))
+    count = int(counts.pop())
+    expected = [shard_path(folder, number, count) for number in range(1, count + 1)]
+    missing = [number for number, path in enumerate(expected, 1) if not path.exists()]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {count} shards are missing",
+            where=str(folder),
+            got="without " + ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else ""),
+            hint="Give the command that makes them again; finished ones are kept",
+        )
+    rows, made_by, dim = _check_rows(expected, count)
+    failed = [row for path in expected for row in _failures(path.with_name(path.stem + ".failed.tsv"))]
+    return ShardSet(expected, rows, dim, failed, made_by)
+
+
+def _check_rows(paths: list[Path], count: int) -> tuple[int, dict[str, Any], int]:
+    import numpy as np
+    import pandas as pd  # for its hashing; both kept out of start-up
+
+    hashes = []
+    common: dict[str, Any] | None = None
+    dim = 0
+    for number, path in enumerate(paths, 1):
+        made_by, _ = _facts(path)
+        text, _, place = str(made_by["input"]).rpartition(" shard ")
+        own = {**made_by, "input": text}
+        if not place.startswith(f"{number}/{count} ") or own != (common or own):
+            raise DataError("a shard of another model, input or cut", where=str(path), got=str(made_by))
+        common = own
+        for ids, vectors in _row_groups(path):
+            dim = vectors.shape[1]
+            lengths = np.linalg.norm(vectors, axis=1)
+            wrong = np.flatnonzero(~(abs(lengths - 1) < 1e-2))
+            if len(wrong):
+                raise DataError(
+                    "not a unit vector", where=f"{path}: {ids[wrong[0]]}", got=f"length {lengths[wrong[0]]:g}"
+                )
+            hashes.append(pd.util.hash_array(np.asarray(ids, object), categorize=False))
+    every = np.sort(np.concatenate(hashes)) if hashes else np.zeros(0, np.uint64)
+    twice = set(every[1:][every[1:] == every[:-1]].tolist())
+    if twice:
+        _name_repeated(paths, twice)
+    return len(every), common or {}, dim
+
+
+def _name_repeated(paths: list[Path], twice: set[int]) -> None:
+    """Raise for an id that stands in two places; two ids of one hash are no error."""
+    import numpy as np
+    import pandas as pd
+
+    seen: dict[str, Path] = {}
+    for path in paths:
+        for ids, _ in _row_groups(path):
+            for id, key in zip(ids, pd.util.hash_array(np.asarray(ids, object)).tolist(), strict=True):
+                if key in twice:
+                    if id in seen:
+                        raise DataError(
+                            "an id stands in two places", where=f"{seen[id]} and {path}", got=repr(id)
+                        )
+                    seen[id] = path
+
+
+def merge_shards(shards: ShardSet, out: Path) -> int:
+    """Join checked shards into one Parquet file, one row group in memory at a time; their failures beside it.
+
+    Returns
+    -------
+    int
+        Rows.
+    """
+    import pyarrow.parquet as pq  # kept out of start-up
+
+    from protclip.files import atomic_path, atomic_write
+
+    if out.suffix != ".parquet":
+        raise ConfigError("shards are joined into Parquet", where=f"-o {out}", expected=".parquet")
+    facts = {"modality": shards.made_by["modality"], "made_by": json.dumps(shards.made_by)}
+    with atomic_path(out) as partial:
+        schema = pq.read_schema(shards.paths[0]).with_metadata(facts)
+        with pq.ParquetWriter(partial, schema, use_dictionary=False) as writer:
+            for path in shards.paths:
+                with pq.ParquetFile(path) as file:
+                    for group in range(file.num_row_groups):
+                        writer.write_table(file.read_row_group(group).replace_schema_metadata(facts))
+    if shards.failed:
+        lines = "".join(f"{id}\t{reason}\n" for id, reason in shards.failed)
+        atomic_write(out.with_name(out.stem + ".failed.tsv"), "id\treason\n" + lines)
+    return shards.rows
+
+
+def _facts(path: Path) -> tuple[dict[str, Any], int]:
+    """What a shard was made from, and its number of rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            facts = json.loads((file.schema_arrow.metadata or {})[b"made_by"])
+            return dict(facts), int(file.metadata.num_rows)
+    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+        raise DataError(
+            "not a shard, or a damaged one",
+            where=str(path),
+            got=" ".join(str(error).split())[:200],
+            hint="Delete it and make it again",
+        ) from None
+
+
+def _row_groups(path: Path) -> Iterator[tuple[list[str], Any]]:
+    """Ids and vectors [n, dim] of one row group after the other."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group)
+                flat = table["embedding"].combine_chunks().flatten().to_numpy()
+                yield table["id"].to_pylist(), flat.reshape(len(table), -1)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError("a damaged shard", where=str(path), got=str(error)[:200]) from None
+
+
+def _failures(path: Path) -> list[tuple[str, str]]:
+    if not path.exists():
+        return []
+    rows = path.read_text(encoding="utf-8").splitlines()[1:]
+    return [(id, reason) for id, _, reason in (row.partition("\t") for row in rows)]

@@ -1,0 +1,1 @@
+"""Amino acid sequences as a modality."""

@@ -1,0 +1,140 @@
+"""A model folder on disk: weights, configuration and card, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import protclip
+from protclip.errors import WeightsError
+from protclip.files import atomic_write, read_toml, write_toml
+
+MODEL_FORMAT = 1
+
+
+def write_folder(folder: Path, module: nn.Module, config: Mapping[str, Any], *, card: str) -> None:
+    """Write weights, ``config.toml`` and ``README.md``; the folder appears whole or not at all.
+
+    Parameters
+    ----------
+    folder : Path
+        Replaced if it exists.
+    module : Module
+        All of its parameters and buffers are saved.
+    config : mapping
+        TOML values; format and program version are added.
+    card : str
+        Markdown.
+    """
+    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    save_file(weights, partial / "model.safetensors")
+    versions = {"format_version": MODEL_FORMAT, "protclip_version": protclip.__version__}
+    write_toml(partial / "config.toml", {**versions, **config})
+    atomic_write(partial / "README.md", card)
+    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+    if folder.exists():
+        folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def read_config(folder: Path, table: str, *, expected: str) -> dict[str, Any]:
+    """``config.toml`` of a folder that :func:`write_folder` wrote.
+
+    Raises
+    ------
+    WeightsError
+        If it has no ``table`` or is of a newer format.
+    """
+    config = read_toml(folder / "config.toml")
+    version = config.get("format_version")
+    if not isinstance(version, int) or version > MODEL_FORMAT or table not in config:
+        raise WeightsError(
+            "not a model folder of this protclip",
+            where=str(folder / "config.toml"),
+            got=f"format_version {version!r}",
+            expected=f"{MODEL_FORMAT} or older and a [{table}] table",
+            hint=f"Update protclip, or give {expected}",
+        )
+    return config
+
+
+@contextlib.contextmanager
+def damaged_config(folder: Path) -> Iterator[None]:
+    """Turn the errors of building a module from a wrong ``config.toml`` into :class:`WeightsError`."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"damaged model config ({error!r})", where=str(folder / "config.toml")) from error
+
+
+def read_weights(folder: Path, module: nn.Module) -> None:
+    """Load the weights of a folder into ``module``.
+
+    Raises
+    ------
+    WeightsError
+        If the file cannot be read or does not fit.
+    """
+    try:
+        weights = load_file(folder / "model.safetensors")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"cannot read the weights ({error})", where=str(folder / "model.safetensors")
+        ) from error
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise WeightsError(
+            "the weights do not fit the config",
+            where=str(folder),
+            got=str(error).split("\n")[-1].strip(),
+            hint="The folder is mixed from two models or damaged; copy it again",
+        ) from error
+
+
+def file_fingerprint(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def find_model(path: Path) -> Path:
+    """The model folder at ``path``: itself, or its ``model`` sub-folder when a run is given."""
+    for folder in (path, path / "model"):
+        if (folder / "model.safetensors").is_file() and (folder / "config.toml").is_file():
+            return folder
+    if (path / "head" / "model.safetensors").is_file():
+        raise WeightsError(
+            "this is the run of a downstream task, and its head is no model of two towers",
+            where=str(path),
+            expected="a model folder or a run folder that `protclip pretrain` wrote",
+            hint=f"`protclip predict {path}` uses the head",
+        )
+    if (path / "state.pt").is_file():
+        raise WeightsError(
+            "the run is not finished, so it has no model yet",
+            where=str(path),
+            hint=f"Finish it with `protclip pretrain --out {path} --resume`",
+        )
+    raise WeightsError(
+        "no model here",
+        where=str(path),
+        got="no such folder" if not path.exists() else "no model.safetensors with config.toml",
+        expected="a model folder or a run folder that `protclip pretrain` wrote",
+    )

@@ -1,0 +1,1 @@
+"""Several processes as one: the only two modules that know how torch does it."""

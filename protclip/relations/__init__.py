@@ -1,0 +1,1 @@
+"""What belongs together: pairs, and who is held out."""

@@ -1,0 +1,118 @@
+"""Score a model on a gallery: retrieval in both directions and nearest-neighbour class accuracy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protclip.scoring.retrieval import DirectionScores, RetrievalScores, knn_accuracy, score_retrieval
+
+Vectors = NDArray[np.float32]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Matched items for cross-modal retrieval: row i of ``left`` belongs to row i of ``right``.
+
+    Attributes
+    ----------
+    ids : list of str
+    left, right : int64 arrays [n]
+        Indices into the items of :class:`AlignmentData`.
+    sizes : int64 array [n] or None
+        Size of each item (residues), for the length-matched rank.
+    labels : list of str or None
+        Hierarchical class of each item, levels joined by ``.`` (C.A.T.H), for k-nearest-neighbour accuracy.
+    clusters : list of str or None
+        Near-duplicate group of each item, left out of its own neighbours.
+    scheme : str
+        Name of the classification that ``labels`` are from; ``<scheme>_knn`` in metrics.
+    """
+
+    ids: list[str]
+    left: Indices
+    right: Indices
+    sizes: Indices | None = None
+    labels: list[str] | None = None
+    clusters: list[str] | None = None
+    scheme: str = "class"
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of one gallery and the vectors behind them.
+
+    Attributes
+    ----------
+    metrics : dict
+        The object of ``metrics.json``: ``retrieval`` and, with class labels, ``<scheme>_knn`` of both sides.
+    left, right : float32 arrays [n, dim]
+    directions : two of DirectionScores
+        Ranks of the partners behind the metrics, left queries first; in the order of the gallery.
+    """
+
+    metrics: dict[str, Any]
+    left: Vectors
+    right: Vectors
+    directions: tuple[DirectionScores, DirectionScores]
+
+
+def score(
+    left: Vectors, right: Vectors, gallery: Gallery, names: tuple[str, str], block: int | None = None
+) -> Evaluation:
+    """Metrics of matched vectors; ``block`` scores within blocks of that many items."""
+    scores = _retrieval(left, right, gallery, names, block)
+    metrics: dict[str, Any] = {"retrieval": scores.metrics()}
+    if gallery.labels is not None and any(gallery.labels):
+        known = np.array([bool(label) for label in gallery.labels])
+        labels = [label for label in gallery.labels if label]
+        clusters = (
+            None
+            if gallery.clusters is None
+            else [c for c, k in zip(gallery.clusters, known, strict=True) if k]
+        )
+        metrics[f"{gallery.scheme}_knn"] = dict(knn_accuracy(left[known], labels, clusters))
+        metrics[f"{gallery.scheme}_knn_{names[1]}"] = dict(knn_accuracy(right[known], labels, clusters))
+    return Evaluation(metrics, left, right, (scores.forward, scores.backward))
+
+
+def validation_scores(
+    left: Vectors, right: Vectors, gallery: Gallery, names: tuple[str, str]
+) -> dict[str, float]:
+    """Numbers for the log. ``score``, the mean reciprocal rank, picks the epoch: it is smoother than R@k."""
+    scores = _retrieval(left, right, gallery, names, None)
+    both = (scores.forward, scores.backward)
+    mrr = float(_reciprocal(scores).mean())
+    return {
+        "score": mrr,
+        "valid_R@1": float(np.mean([d.recall(1) for d in both])),
+        "valid_R@10": float(np.mean([d.recall(10) for d in both])),
+        "valid_mrr": mrr,
+    }
+
+
+def reciprocal_ranks(
+    left: Vectors, right: Vectors, gallery: Gallery, names: tuple[str, str]
+) -> NDArray[np.float64]:
+    """Reciprocal rank of each item's partner, averaged over both directions, float64 [n]."""
+    return _reciprocal(_retrieval(left, right, gallery, names, None))
+
+
+def _reciprocal(scores: RetrievalScores) -> NDArray[np.float64]:
+    both = (scores.forward, scores.backward)
+    return np.asarray(np.mean([1 / (1 + d.ahead + d.tied / 2) for d in both], 0))
+
+
+def _retrieval(
+    left: Vectors, right: Vectors, gallery: Gallery, names: tuple[str, str], block: int | None
+) -> RetrievalScores:
+    return score_retrieval(
+        left, right, left_name=names[0], right_name=names[1], lengths=gallery.sizes, block=block
+    )

@@ -1,0 +1,1 @@
+"""From proteins to features."""

@@ -1,0 +1,140 @@
+"""The atoms of one model as flat arrays, whatever file or object they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import gemmi
+import numpy as np
+from numpy.typing import NDArray
+
+from protclip.structure.reading.residues import name_key
+
+UNKNOWN, POLYMER, WATER = 0, 1, 4
+"""Values of :attr:`AtomTable.entity` that matter here; the numbers are gemmi's ``EntityType``."""
+
+ATOM, HETATM = ord("A"), ord("H")
+"""Values of :attr:`AtomTable.record`."""
+
+_HYDROGEN, _DEUTERIUM = 1, 119  # gemmi's element codes
+
+
+@dataclass
+class AtomTable:
+    """n atoms of the first model, ordered by chain, then residue.
+
+    Names of chains, residues and atoms are integers (:func:`protclip.structure.reading.residues.name_key`),
+    so that comparing them costs no text handling.
+
+    Attributes
+    ----------
+    chain, residue, atom : uint64 array [n]
+    number : int32 array [n]
+        Author residue numbers.
+    icode, altloc : uint8 array [n]
+        One ASCII character; 0 for none (a blank is none too in ``icode``).
+    occupancy, b_factor : float32 array [n]
+    xyz : float64 array [n, 3]
+        Angstrom.
+    record : uint8 array [n]
+        :data:`ATOM` or :data:`HETATM`.
+    hydrogen : int array
+        Rows of hydrogens and deuteriums.
+    entity : uint8 array [n]
+        What the file says about the molecule: unknown, polymer, not a polymer, water.
+    long_names : mapping of int to str
+        Chain ids that do not fit eight bytes.
+    parents : mapping of str to str
+        Parent names of modified residues that the file itself declares.
+    models : int
+        Number of models in the source.
+    predicted : bool or None
+        Whether B-factors are declared to be pLDDT; None where nothing is declared.
+    one_chain : bool
+        All atoms are known to be of one chain.
+    """
+
+    chain: NDArray[np.uint64]
+    residue: NDArray[np.uint64]
+    atom: NDArray[np.uint64]
+    number: NDArray[np.int32]
+    icode: NDArray[np.uint8]
+    altloc: NDArray[np.uint8]
+    occupancy: NDArray[np.float32]
+    b_factor: NDArray[np.float32]
+    xyz: NDArray[np.float64]
+    record: NDArray[np.uint8]
+    hydrogen: NDArray[np.intp]
+    entity: NDArray[np.uint8]
+    long_names: Mapping[int, str] = field(default_factory=dict)
+    parents: Mapping[str, str] = field(default_factory=dict)
+    models: int = 1
+    predicted: bool | None = None
+    one_chain: bool = False
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+
+def table_from_gemmi(structure: gemmi.Structure, chain_ids: str) -> AtomTable:
+    """Flat arrays of the first model of a gemmi structure."""
+    models = len(structure)
+    while len(structure) > 1:
+        del structure[-1]
+    try:
+        flat = gemmi.FlatStructure(structure)
+        long_names: dict[int, str] = {}
+    except RuntimeError:  # a chain id of eight or more characters
+        long_names = _shorten_names(structure)
+        flat = gemmi.FlatStructure(structure)
+    one_chain = models > 0 and chain_ids == "author" and len(structure[0]) == 1
+    if one_chain:
+        # Most domain files; a column less to copy.
+        key = name_key(structure[0][0].name)
+        chain = np.full(len(flat), key, np.uint64)
+    else:
+        names: Any = flat.subchains if chain_ids == "label" else flat.chain_ids
+        chain = names.view(np.uint64)[:, 0]
+    residues: Any = flat.residue_names
+    atoms: Any = flat.atom_names
+    return AtomTable(
+        chain=chain,
+        residue=residues.view(np.uint64)[:, 0],
+        atom=atoms.view(np.uint64)[:, 0],
+        number=flat.resnums,
+        icode=flat.icodes.view(np.uint8),
+        altloc=flat.altlocs.astype(np.uint8),  # a copy in one piece: flat columns lie far apart in memory
+        occupancy=flat.occ,
+        b_factor=flat.b_iso,
+        xyz=flat.pos,
+        record=flat.het_flags.view(np.uint8),
+        hydrogen=_hydrogens(flat.elements.tobytes()),
+        entity=flat.entity_type,
+        long_names=long_names,
+        models=models,
+        one_chain=one_chain,
+    )
+
+
+def _hydrogens(elements: bytes) -> NDArray[np.intp]:
+    if _HYDROGEN not in elements and _DEUTERIUM not in elements:
+        return np.zeros(0, np.intp)
+    codes = np.frombuffer(elements, np.uint8)
+    return np.flatnonzero((codes == _HYDROGEN) | (codes == _DEUTERIUM))
+
+
+def _shorten_names(structure: gemmi.Structure) -> dict[int, str]:
+    """Rename chains to ``~0``, ``~1``, ... and return what they were called, by key."""
+    known: dict[str, str] = {}
+    for chain in structure[0]:
+        chain.name = known.setdefault(chain.name, f"~{len(known):x}")
+        for residue in chain:
+            if residue.subchain:
+                residue.subchain = known.setdefault(residue.subchain, f"~{len(known):x}")
+            residue.entity_id = residue.entity_id[:7]
+            residue.name = residue.name[:7]
+            for atom in residue:
+                atom.name = atom.name[:7]
+    return {name_key(short): name for name, short in known.items()}

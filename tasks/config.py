@@ -1,0 +1,247 @@
+"""Every option of a downstream run as one plain, validated, round-tripping configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from protclip.config.checks import check_range
+from protclip.config.schema import DATA, RUN, TRAIN, from_dict, option
+from protclip.errors import ConfigError
+from protclip.files import read_toml, write_toml
+from protclip.tasks.definitions import Choice, find_task
+
+Towers = Literal["structure", "sequence", "both"]
+
+TOWERS = "Towers"
+
+MACHINE_OPTIONS = frozenset({"device", "devices", "num_nodes", "workers"})
+"""Options that say where a run computes, not what; they may change when it is resumed."""
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """One downstream run; ``config.toml`` of a run folder is this, resolved.
+
+    Attributes
+    ----------
+    task : str
+        ``fold``, ``reaction``, ``go-mf``, ``go-bp``, ``go-cc`` or ``ec``.
+    data : str
+        Benchmark file, ``sample``, or empty for the built benchmark in the cache.
+    model : str
+        Pretrained model or run folder; empty trains towers from scratch.
+    towers : {"structure", "sequence", "both"}
+    mode : {"full", "lora", "probe"}
+        Train everything, low-rank updates of the sequence tower (and all of the structure tower), or a head
+        on frozen towers.
+    fusion : {"concat", "serial"}
+        Both towers' features side by side, or the sequence tower's residue features as node input of the
+        graph.
+    features : {"tower", "shared"}
+        Whether the head sees what the towers give or their projections into the shared space. The projection
+        keeps what both modalities have in common and drops the rest, so ``tower`` is the default.
+    freeze : {"", "structure", "sequence"}
+        Keep one of the towers as it is.
+    head : {"auto", "linear", "mlp"}
+        ``auto`` is linear for a probe.
+    recipe : str
+        See :func:`protclip.tasks.definitions.find_recipe`; the entries below override it where given.
+    seeds, seed : int
+        Number of repetitions, and the first seed.
+    class_weights : bool
+        Weigh classes by their rarity in the training labels.
+    calibration : {"auto", "platt", "isotonic", "temperature", "none"}
+        How scores are made probabilities, on the validation set.
+    vectors : str
+        HDF5 embeddings by protein id that take the sequence tower's place.
+    structure_encoder, structure_size, structure_input, sequence_encoder, esm_weights, esm_init
+        Towers from scratch; as for pretraining. ``recipe`` sizes the structure tower by the recipe.
+    """
+
+    task: str = "ec"
+    data: str = option(
+        "", "Benchmark file, or `sample` for the demonstration set [default: the built benchmark]", panel=DATA
+    )
+    vectors: str = option("", "HDF5 embeddings by protein id in place of the sequence tower", panel=DATA)
+    model: str = option("", "Pretrained model or run folder [default: towers from scratch]", panel=TOWERS)
+    towers: Towers = option("structure", "structure, sequence or both", panel=TOWERS)
+    mode: Literal["full", "lora", "probe"] = option(
+        "full", "full, lora (sequence tower) or probe (frozen towers)", panel=TOWERS
+    )
+    fusion: Literal["concat", "serial"] = option(
+        "concat", "concat, or serial: sequence features of residues enter the graph", panel=TOWERS
+    )
+    features: Literal["tower", "shared"] = option(
+        "tower", "tower features, or their projections into the shared space", panel=TOWERS
+    )
+    freeze: Literal["", "structure", "sequence"] = option(
+        "", "Tower that is not trained: structure or sequence", panel=TOWERS
+    )
+    head: Literal["auto", "linear", "mlp"] = option(
+        "auto", "auto (linear for a probe), linear or mlp", panel=TOWERS
+    )
+    structure_encoder: Literal["cdconv", "gearnet"] = option(
+        "cdconv", "From scratch: cdconv, or gearnet (needs the extra torchdrug)", panel=TOWERS
+    )
+    structure_size: Literal["recipe", "tiny", "small", "published"] = option(
+        "recipe", "From scratch: recipe, tiny, small or published", panel=TOWERS
+    )
+    structure_input: Literal["residues", "geometry"] = option(
+        "residues", "From scratch: residues or geometry", panel=TOWERS
+    )
+    sequence_encoder: str = option("esm2_t6_8M_UR50D", "Without --model: ESM-2 size", panel=TOWERS)
+    esm_weights: str = option("", "ESM-2 checkpoint file", panel=TOWERS)
+    esm_init: Literal["auto", "pretrained", "random"] = option(
+        "auto", "auto, pretrained or random", panel=TOWERS
+    )
+    lora_rank: int = option(8, "Rank of low-rank updates", panel=TOWERS)
+    recipe: Choice = option("auto", "auto, cdconv (published), finetune, probe or demonstration", panel=TRAIN)
+    seeds: int = option(1, "Repetitions; mean and spread are reported", panel=TRAIN)
+    seed: int = option(0, "First seed", panel=TRAIN)
+    class_weights: bool = option(
+        False, "Weigh classes by their rarity among the training labels", panel=TRAIN
+    )
+    calibration: Literal["auto", "platt", "isotonic", "temperature", "none"] = option(
+        "auto", "auto, temperature (one class), platt or isotonic (several), none", panel=TRAIN
+    )
+    epochs: int | None = option(
+        None, "Passes over the training proteins [default: the recipe's]", panel=TRAIN
+    )
+    batch_size: int | None = option(None, "Proteins per step [default: the recipe's]", panel=TRAIN)
+    lr: float | None = option(
+        None, "Peak rate of head and scratch towers [default: the recipe's]", panel=TRAIN
+    )
+    tower_lr: float | None = option(
+        None, "Peak rate of pretrained towers [default: the recipe's]", panel=TRAIN
+    )
+    weight_decay: float | None = option(None, "Weight decay [default: the recipe's]", panel=TRAIN)
+    dropout: float = option(0.2, "Of the classifier", panel=TRAIN)
+    noise: float | None = option(
+        None, "Noise on training coordinates, Angstrom [default: the recipe's]", panel=TRAIN
+    )
+    patience: int | None = option(
+        None,
+        "Epochs without a better validation score before stopping; 0: never [default: the recipe's]",
+        panel=TRAIN,
+    )
+    device: str = option("auto", "auto, cpu, cuda or cuda:N", panel=RUN)
+    devices: int = option(1, "Processes on this machine", panel=RUN)
+    num_nodes: int = option(1, "Machines", panel=RUN)
+    precision: Literal["auto", "fp32", "bf16"] = option(
+        "auto", "auto (bf16 on CUDA), fp32 or bf16", panel=RUN
+    )
+    workers: int = option(0, "Processes that prepare batches", panel=RUN)
+
+    def __post_init__(self) -> None:
+        task = find_task(self.task)
+        for name, low, high in (
+            ("seeds", 1, 1000),
+            ("seed", 0, 2**31),
+            ("lora_rank", 1, 4096),
+            ("dropout", 0, 0.99),
+            ("epochs", 1, 10**6),
+            ("batch_size", 2, 10**6),
+            ("lr", 1e-12, 1e3),
+            ("tower_lr", 0, 1e3),
+            ("weight_decay", 0, 1e3),
+            ("noise", 0, 10),
+            ("patience", 0, 10**6),
+            ("devices", 1, 10**5),
+            ("num_nodes", 1, 10**5),
+            ("workers", 0, 10**4),
+        ):
+            value = getattr(self, name)
+            if value is not None:
+                check_range(f"--{name.replace('_', '-')}", value, low, high)
+        self._check_combination()
+        if self.calibration in ("platt", "isotonic") and task.kind == "single":
+            raise ConfigError(
+                "does not fit a task with one class per protein",
+                where=f"--calibration {self.calibration}",
+                expected="temperature or none",
+            )
+        if self.calibration == "temperature" and task.kind == "multi":
+            raise ConfigError(
+                "does not fit a task with several classes per protein",
+                where="--calibration temperature",
+                expected="platt, isotonic or none",
+            )
+
+    def _check_combination(self) -> None:
+        if self.fusion == "serial" and self.towers != "both":
+            raise ConfigError(
+                "serial fusion feeds the sequence tower into the structure tower and so needs both",
+                where=f"--fusion serial --towers {self.towers}",
+                expected="--towers both",
+            )
+        if self.fusion == "serial" and (self.mode == "probe" or self.freeze == "structure"):
+            raise ConfigError(
+                "serial fusion changes the input of the structure tower, which must then be trained",
+                where="--fusion serial",
+                expected="--mode full or lora, with at most the sequence tower frozen",
+            )
+        if self.fusion == "serial" and (self.features == "shared" or self.vectors):
+            raise ConfigError(
+                "serial fusion needs the sequence tower's residue features",
+                where="--fusion serial",
+                got="--vectors" if self.vectors else "--features shared",
+            )
+        if self.mode == "lora" and (self.towers == "structure" or self.vectors or self.freeze == "sequence"):
+            raise ConfigError(
+                "low-rank updates are made to the sequence tower, and there is none to train",
+                where="--mode lora",
+                expected="--towers sequence or both",
+                hint="Use --mode full for the structure tower",
+            )
+        if self.features == "shared" and not self.model:
+            raise ConfigError(
+                "towers from scratch have no shared space",
+                where="--features shared",
+                expected="--model MODEL",
+            )
+        if self.vectors and self.towers == "structure":
+            raise ConfigError(
+                "precomputed vectors take the sequence tower's place",
+                where=f"--vectors {self.vectors}",
+                expected="--towers sequence or both",
+            )
+        if self.freeze and self.towers != "both":
+            raise ConfigError(
+                "freezes one of two towers",
+                where=f"--freeze {self.freeze}",
+                expected="--towers both",
+                hint="Use --mode probe to freeze a single tower",
+            )
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """Names of the towers."""
+        return ("structure", "sequence") if self.towers == "both" else (self.towers,)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return dataclasses.asdict(self)
+
+    def save(self, path: Path) -> None:
+        """Write as TOML, so that ``--config path`` repeats the run."""
+        write_toml(path, self.to_dict())
+
+    @classmethod
+    def load(cls, path: Path) -> FinetuneConfig:
+        """Read TOML; entries that are left out keep their defaults."""
+        found: FinetuneConfig = from_dict(cls, read_toml(path), where=str(path))
+        return found
+
+    def merged(self, **given: Any) -> FinetuneConfig:
+        """With some options changed, checked like entries of a TOML file.
+
+        Examples
+        --------
+        >>> FinetuneConfig().merged(task="fold", epochs=3).epochs
+        3
+        """
+        found: FinetuneConfig = from_dict(FinetuneConfig, {**self.to_dict(), **given}, where="options")
+        return found
