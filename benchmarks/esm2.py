@@ -22,7 +22,6 @@ from typing import Any
 import esm
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from report import Report
 
 from protclip.inference.cache import CUDA_BATCH
@@ -31,9 +30,9 @@ from protclip.modalities.sequence.adapter import SequenceModality
 from protclip.modalities.sequence.esm2 import SHAPES, empty_esm2, esm2_name
 from protclip.modalities.sequence.esm_weights import Provenance
 from protclip.structure.reading.read import read_structure
+from protclip.typing import Vectors
 
 CATH = Path(__file__).parents[1] / "data" / "cath" / "dompdb"
-Vectors = NDArray[np.float32]
 
 
 def peer(net: Any, sequences: list[str], batches: Iterable[list[int]], device: torch.device) -> Vectors:

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import dropout, normalize
 
@@ -33,8 +32,8 @@ from protclip.relations.pairs import AlignmentData
 from protclip.scoring.galleries import Gallery, validation_scores
 from protclip.scoring.retrieval import score_retrieval
 from protclip.training.running import learning_rate_factor
+from protclip.typing import Matrix
 
-Matrix = NDArray[np.float64]
 DEFAULTS: dict[str, Any] = {
     "head": "mlp",
     "temperature": 0.3,

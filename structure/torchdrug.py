@@ -17,6 +17,7 @@ from torch import Tensor
 from protclip.errors import StructureError
 from protclip.structure.protein import BACKBONE, Protein
 from protclip.structure.torchdrug_import import MissingTorchdrugError, import_torchdrug
+from protclip.typing import Indices
 
 __all__ = ["MissingTorchdrugError", "from_torchdrug", "to_torchdrug"]
 
@@ -26,8 +27,6 @@ ATOMIC_NUMBERS = (7, 6, 6, 8)
 _BONDS = (("N", "CA", "SINGLE"), ("CA", "C", "SINGLE"), ("C", "O", "DOUBLE"))
 _CHAIN = re.compile(r"_([A-Za-z0-9])$")
 _BLANK = " "
-
-Ints = NDArray[np.int64]
 
 
 def to_torchdrug(protein: Protein, *, chain: str | None = None) -> Any:
@@ -100,7 +99,7 @@ def to_torchdrug(protein: Protein, *, chain: str | None = None) -> Any:
     )
 
 
-def _bonds(place: Ints, bonded: NDArray[np.bool_], bond_id: dict[str, int]) -> Tensor:
+def _bonds(place: Indices, bonded: NDArray[np.bool_], bond_id: dict[str, int]) -> Tensor:
     """Edges [E, 3] of the backbone, both ways; ``place`` [L, 4] is the row of every atom, -1 if missing."""
     parts = []
     for one, other, name in _BONDS:
@@ -187,7 +186,7 @@ def from_torchdrug(
     )
 
 
-def _chain_rows(protein: Any, kind: Any, where: str, chain: str | None) -> Ints:
+def _chain_rows(protein: Any, kind: Any, where: str, chain: str | None) -> Indices:
     """Residues of the chain that was asked for, or of the only one."""
     chains = [kind.id2alphabet[int(code)] for code in _array(protein.chain_id)]
     present = list(dict.fromkeys(chains))
@@ -202,7 +201,7 @@ def _chain_rows(protein: Any, kind: Any, where: str, chain: str | None) -> Ints:
     return np.flatnonzero([chain in (None, one) for one in chains])
 
 
-def _letters(protein: Any, kind: Any, rows: Ints) -> str:
+def _letters(protein: Any, kind: Any, rows: Indices) -> str:
     letters = [kind.id2residue_symbol[int(index)] for index in _array(protein.residue_type)[rows]]
     feature = getattr(protein, "residue_feature", None)
     if feature is not None and feature.ndim == 2 and feature.shape[1] == len(kind.residue_symbol2id) + 1:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]
-Bools = NDArray[np.bool_]
+from protclip.typing import Bools, Floats
 
 
 def average_precision(scores: Floats, labels: Bools) -> NDArray[np.float64]:

@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from protclip.modalities.base import Modality
 from protclip.structure.augment import augment_structure
 from protclip.tasks.dataset import TaskData
-
-Indices = NDArray[np.int64]
+from protclip.typing import Indices
 
 
 @dataclass

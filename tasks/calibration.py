@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protclip.errors import DataError
+from protclip.typing import Floats
 
-Floats = NDArray[np.floating[Any]]
 Method = Literal["none", "temperature", "platt", "isotonic"]
 
 

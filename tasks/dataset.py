@@ -13,12 +13,11 @@ from protclip.data.files.vector_file import VectorFile
 from protclip.errors import DataError
 from protclip.structure.protein import Protein
 from protclip.tasks.definitions import CUTOFFS, find_task
+from protclip.typing import Bools, Indices
 
 if TYPE_CHECKING:
     from protclip.data.benchmarks.build_benchmark import Benchmark
 
-Indices = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 DEMONSTRATION = "demonstration, no benchmark"
 

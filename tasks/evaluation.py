@@ -6,16 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from protclip.errors import DataError
 from protclip.tasks.average_precision import average_precision
 from protclip.tasks.calibration import Calibrator, log_loss
 from protclip.tasks.definitions import Task
 from protclip.tasks.metrics import accuracy, aupr_macro, aupr_micro, fmax
-
-Floats = NDArray[np.floating[Any]]
-Bools = NDArray[np.bool_]
+from protclip.typing import Bools, Floats
 
 
 def score_set(task: Task, scores: Floats, labels: Bools) -> dict[str, Any]:

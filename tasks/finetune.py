@@ -17,7 +17,8 @@ from protclip.tasks.find_benchmark import open_benchmark
 from protclip.tasks.results import Results, summarise
 from protclip.tasks.seed_training import SeedTraining
 from protclip.training.run_folder import open_run_folder
-from protclip.training.running import Display, Silent, make_fabric
+from protclip.training.running import make_fabric
+from protclip.typing import Display, Silent
 
 if TYPE_CHECKING:
     from protclip.data.benchmarks.build_benchmark import Benchmark

@@ -22,9 +22,9 @@ from protclip.tasks.task_loss import TaskLoss
 from protclip.training.batches import step_loader
 from protclip.training.checkpoint import load_state, load_trainable_state, save_state, trainable_state
 from protclip.training.running import Interrupted, Log, agree, catch_signals, learning_rate_factor, seed_step
+from protclip.typing import OnStep
 
 Validate = Callable[[TaskNetwork], tuple[float, float]]
-OnStep = Callable[[int, dict[str, float]], None]
 
 WARMUP = 0.1
 CHECKPOINT_SECONDS = 60.0

@@ -7,18 +7,17 @@ exact over all distinct scores; ties are never broken by the order of the input.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from protclip.errors import DataError
 from protclip.tasks.average_precision import average_precision, pooled_average_precision
+from protclip.typing import Bools, Floats
 
 __all__ = ["Accuracy", "Aupr", "Fmax", "accuracy", "aupr_macro", "aupr_micro", "fmax"]
 
-Floats = NDArray[np.floating[Any]]
-Bools = NDArray[np.bool_]
 
 _ROWS = 128  # proteins sorted together: what fits the processor's cache
 

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from protclip.errors import ConfigError
-from protclip.inference.encode import Done, autocast
+from protclip.inference.encode import autocast
 from protclip.modalities.base import Modality, budget_batches
 from protclip.modalities.registry import build_side, kind_of
 from protclip.model.heads import HEADS
 from protclip.model.two_tower import Inputs
 from protclip.tasks.classifier import Classifier
 from protclip.tasks.serial import SerialTower
+from protclip.typing import Done
 
 Fusion = Literal["concat", "serial"]
 Features = Literal["tower", "shared"]

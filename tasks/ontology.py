@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from protclip.errors import ConfigError, DataError
+from protclip.typing import Floats
 
 GO_BASIC = "http://purl.obolibrary.org/obo/go/go-basic.obo"
-
-Floats = NDArray[np.floating[Any]]
 
 
 class Hierarchy:

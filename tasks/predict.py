@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from protclip.data.files.vector_file import VectorFile
 from protclip.errors import DataError, ProtclipError
-from protclip.inference.encode import Done, pick_device
+from protclip.inference.encode import pick_device
 from protclip.inference.windows import readable_windows
 from protclip.structure.protein import Protein
 from protclip.tasks.calibration import Calibrator
@@ -24,6 +24,7 @@ from protclip.tasks.inputs import HeadInputs
 from protclip.tasks.network import TaskNetwork
 from protclip.tasks.saved_head import find_head, read_head
 from protclip.tasks.selection import Selection, Threshold, choose_selection
+from protclip.typing import Done
 
 if TYPE_CHECKING:
     import pandas as pd

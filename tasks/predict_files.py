@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from protclip.files import atomic_write
 from protclip.tasks.dataset import DEMONSTRATION
 from protclip.tasks.predict import Head
 from protclip.tasks.selection import Threshold
+from protclip.typing import Done
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +48,7 @@ def predict_to_file(
     threshold: Threshold = None,
     propagate: str | Path | None = None,
     ec_consistent: bool = False,
-    done: Callable[[int], None] = lambda n: None,
+    done: Done = lambda n: None,
 ) -> PredictReport:
     """Write the predictions of :meth:`Head.predict` as ``.tsv``, ``.json`` or ``.parquet``, atomically.
 

@@ -21,8 +21,9 @@ from protclip.tasks.network import TaskNetwork
 from protclip.tasks.plots import plot_classes, plot_precision_recall, plot_reliability
 from protclip.tasks.report import class_table, head_card
 from protclip.tasks.saved_head import copy_head, save_head
-from protclip.tasks.trained import Floats, Trained
+from protclip.tasks.trained import Trained
 from protclip.training.plots import plot_curves
+from protclip.typing import Vectors
 
 
 class Results:
@@ -40,7 +41,7 @@ class Results:
     def finish(self, recipe: Recipe, trained: Trained, seed: int, folder: Path) -> dict[str, Any]:
         """Score the test sets, once, and write everything."""
         task, data, network = self.task, self.data, trained.network
-        sets: dict[str, tuple[Floats, NDArray[np.bool_]]] = {}
+        sets: dict[str, tuple[Vectors, NDArray[np.bool_]]] = {}
         for name in data.tests:
             rows = data.splits[name]
             sets[name] = trained.predict(data, rows), data.labels[rows]
@@ -150,7 +151,7 @@ class Results:
         }
 
     def _calibration(
-        self, trained: Trained, truth: NDArray[np.bool_], test: tuple[Floats, NDArray[np.bool_]] | None
+        self, trained: Trained, truth: NDArray[np.bool_], test: tuple[Vectors, NDArray[np.bool_]] | None
     ) -> dict[str, Any]:
         kind, plain = self.task.kind, Calibrator("none", self.task.kind)
         found: dict[str, Any] = {
@@ -172,7 +173,7 @@ class Results:
     def _draw(
         self,
         trained: Trained,
-        sets: dict[str, tuple[Floats, NDArray[np.bool_]]],
+        sets: dict[str, tuple[Vectors, NDArray[np.bool_]]],
         headline: str,
         folder: Path,
     ) -> None:

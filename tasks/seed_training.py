@@ -30,8 +30,8 @@ from protclip.tasks.metrics import fmax
 from protclip.tasks.network import TaskNetwork
 from protclip.tasks.starting_towers import Parent, build_towers
 from protclip.tasks.task_loss import TaskLoss, class_weights
-from protclip.tasks.trained import Alone, Floats, Indices, Trained, tower_inputs
-from protclip.training.running import Display
+from protclip.tasks.trained import Alone, Trained, tower_inputs
+from protclip.typing import Display, Indices, Vectors
 
 SCALE_ROWS = 512
 """Training proteins whose features set the scale of the classifier's input."""
@@ -180,12 +180,12 @@ class SeedTraining:
             trained.alone = self._train_alone(trained, weights, seed)
         return trained
 
-    def _calibrate(self, logits: Floats, truth: NDArray[np.bool_]) -> tuple[Calibrator, float | None]:
+    def _calibrate(self, logits: Vectors, truth: NDArray[np.bool_]) -> tuple[Calibrator, float | None]:
         calibrator = fit_calibrator(logits, truth, self.data.task.kind, self.config.calibration)
         multi = self.data.task.kind == "multi"
         return calibrator, fmax(calibrator(logits), truth).threshold if multi else None
 
-    def _train_alone(self, trained: Trained, weights: Floats | None, seed: int) -> Alone:
+    def _train_alone(self, trained: Trained, weights: Vectors | None, seed: int) -> Alone:
         """Train the classifier for sequences alone on what the sequence tower has become."""
         data, device = self.data, self.fabric.device
         network, rows = trained.network, data.splits["train"]

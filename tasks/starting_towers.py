@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,7 @@ from protclip.structure.encoders.encoder import CDConvConfig
 from protclip.tasks.config import FinetuneConfig
 from protclip.tasks.definitions import Recipe
 from protclip.tasks.serial import WIDTH, widen
-
-Say = Callable[[str], None]
+from protclip.typing import Say
 
 
 @dataclass

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from protclip.tasks.calibration import Calibrator
@@ -16,9 +14,7 @@ from protclip.tasks.dataset import TaskData
 from protclip.tasks.loop import Progress
 from protclip.tasks.network import TaskNetwork
 from protclip.tasks.starting_towers import Parent
-
-Indices = NDArray[np.int64]
-Floats = NDArray[np.float32]
+from protclip.typing import Indices, Vectors
 
 
 @dataclass
@@ -27,7 +23,7 @@ class Alone:
 
     calibrator: Calibrator
     threshold: float | None
-    valid: Floats
+    valid: Vectors
 
 
 @dataclass
@@ -40,12 +36,12 @@ class Trained:
     progress: Progress
     calibrator: Calibrator
     threshold: float | None
-    valid: Floats
+    valid: Vectors
     alone: Alone | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     precision: str = "auto"
 
-    def predict(self, data: TaskData, rows: Indices, *, alone: bool = False) -> Floats:
+    def predict(self, data: TaskData, rows: Indices, *, alone: bool = False) -> Vectors:
         """Logits [n, classes] of rows of a benchmark; ``alone`` asks the classifier for sequences alone."""
         towers = ["sequence"] if alone else None
         inputs = tower_inputs(self.network, data, rows, self.features, towers)

@@ -28,20 +28,21 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("parallel", "scoring"),
     ("config",),
     ("files",),
-    ("errors",),
+    ("errors", "typing"),
 )
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 
 # Parts that know even less than their floor allows.
 KNOWS_ONLY = {
-    "structure": {"errors"},
-    "losses": {"config", "parallel", "errors"},
-    "alignment": {"errors"},
-    "scoring": {"errors"},
-    "parallel": {"errors"},
-    "config": {"files", "errors"},
-    "files": {"errors"},
+    "structure": {"errors", "typing"},
+    "losses": {"config", "parallel", "errors", "typing"},
+    "alignment": {"errors", "typing"},
+    "scoring": {"errors", "typing"},
+    "parallel": {"errors", "typing"},
+    "config": {"files", "errors", "typing"},
+    "files": {"errors", "typing"},
     "errors": set(),
+    "typing": set(),
 }
 
 HEAVY = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from protclip.data.files.download import download, file_digest
 from protclip.data.files.unzip import extract_zip
 from protclip.errors import DataError
 from protclip.files import atomic_path, cache_dir
+from protclip.typing import Say
 
 RECORD = "SOURCE.json"
 
@@ -36,7 +37,7 @@ def fetch_benchmark(
     structures: bool = True,
     entry_format: str | None = None,
     progress: bool = False,
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = lambda text: None,
     **how: Any,
 ) -> Path:
     """Fetch lists and structures of a benchmark, or take over files that were fetched by hand.
@@ -166,7 +167,7 @@ def _unpack(source: Source, archive: Path, folder: Path, *, keep: bool) -> None:
 
 
 def _take(
-    name: str, source: Source, folder: Path, files: Sequence[Path], say: Callable[[str], None]
+    name: str, source: Source, folder: Path, files: Sequence[Path], say: Say
 ) -> list[dict[str, object]]:
     """Take over files that were fetched by hand."""
     facts: list[dict[str, object]] = []

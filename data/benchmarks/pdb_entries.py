@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from protclip.data.files.download import download
 from protclip.errors import ConfigError, DownloadError
+from protclip.typing import Say
 
 ENTRIES = {
     "bcif": ("https://models.rcsb.org/{code}.bcif.gz",),
@@ -28,7 +29,7 @@ def fetch_entries(
     entry_format: str | None = None,
     mirror: str | None = None,
     threads: int = 8,
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = lambda text: None,
     progress: bool = False,
     **how: Any,
 ) -> list[str]:

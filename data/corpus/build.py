@@ -29,6 +29,7 @@ from protclip.data.corpus.store import Corpus, CorpusWriter
 from protclip.errors import DataError
 from protclip.files import atomic_path, file_lock
 from protclip.files import cache_dir as default_cache_dir
+from protclip.typing import Done, Say
 
 CHUNK_FILES = 32
 """Files parsed between two shards, the most work that a kill can cost each worker, in a small folder."""
@@ -174,7 +175,7 @@ def cached_corpus(
     progress: bool = False,
     min_plddt: float | None = None,
     altloc: Literal["occupancy", "first"] = "occupancy",
-    say: Callable[[str], None] | None = None,
+    say: Say | None = None,
 ) -> Path:
     """Corpus file of a CATH folder in the cache, built when there is none or the folder has changed.
 
@@ -382,7 +383,7 @@ def available_cores() -> int:
 
 
 @contextmanager
-def _bar(show: bool, total: int) -> Iterator[Callable[[int], None]]:
+def _bar(show: bool, total: int) -> Iterator[Done]:
     """A progress bar on stderr; gives the function that moves it."""
     if not show:
         yield lambda n: None

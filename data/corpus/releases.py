@@ -14,6 +14,7 @@ from protclip.data.files.archive import extract_tar
 from protclip.data.files.download import download, file_digest
 from protclip.errors import ConfigError, DataError
 from protclip.files import atomic_path, cache_dir
+from protclip.typing import Say
 
 CATH = "https://download.cathdb.info/cath/releases"
 LICENCE = "CATH data: CC BY 4.0, Orengo group, University College London; PDB coordinates: CC0 1.0"
@@ -57,7 +58,7 @@ def fetch_cath(
     from_files: Sequence[str | Path] = (),
     base: str = CATH,
     progress: bool = False,
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = lambda text: None,
 ) -> Path:
     """Fetch and unpack a non-redundant CATH set, or unpack one that was fetched by hand.
 

@@ -26,8 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protclip.errors import DataError, ProtclipError
-
-Pixels = NDArray[np.uint8]
+from protclip.typing import Pixels
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm")
 HINT = "Install it with: pip install 'protclip[image-text]'"

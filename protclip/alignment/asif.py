@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from protclip.alignment.base import Alignment, Sets, unit
-from protclip.alignment.cca import Matrix
+from protclip.typing import Matrix
 
 
 class ASIF(Alignment):

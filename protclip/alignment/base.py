@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
-from protclip.alignment.cca import LinearMaps, Matrix
+from protclip.alignment.cca import LinearMaps
 from protclip.alignment.prepare import Preparation
 from protclip.alignment.validation import check_pairs, check_rows
 from protclip.errors import ConfigError
-
-Pairs = NDArray[np.int64]
+from protclip.typing import Matrix, Pairs
 
 
 class Sets(NamedTuple):

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from protclip.errors import ConfigError
-
-Matrix = NDArray[np.float64]
+from protclip.typing import Matrix
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import clone
 
 from protclip.errors import ConfigError
-
-Matrix = NDArray[np.float64]
-Pairs = NDArray[np.int64]
+from protclip.typing import Matrix, Pairs
 
 GRID: dict[str, tuple[float, ...]] = {
     "ridge": (1.0, 3.0, 10.0),

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from protclip.alignment.base import unit
-from protclip.alignment.cca import LinearMaps, Matrix, maps_from_cross, whitener
+from protclip.alignment.cca import LinearMaps, maps_from_cross, whitener
 from protclip.alignment.sinkhorn import sinkhorn
+from protclip.typing import Matrix
 
 
 def gromov_plan(

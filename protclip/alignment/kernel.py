@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from protclip.alignment.base import Alignment, Sets, median_distance
-from protclip.alignment.cca import Matrix, fit_cca
+from protclip.alignment.cca import fit_cca
+from protclip.typing import Matrix
 
 
 class KernelCCA(Alignment):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from protclip.alignment.base import LinearAlignment, Pairs, Sets, unit
-from protclip.alignment.cca import LinearMaps, Matrix, fit_cca
+from protclip.alignment.base import LinearAlignment, Sets, unit
+from protclip.alignment.cca import LinearMaps, fit_cca
+from protclip.typing import Matrix, Pairs
 
 ROWS = 1024
 

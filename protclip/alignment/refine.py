@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protclip.alignment.cca import LinearMaps, Matrix, fit_cca, maps_from_cross, whitener
+from protclip.alignment.cca import LinearMaps, fit_cca, maps_from_cross, whitener
 from protclip.alignment.sinkhorn import PlanMoments, sinkhorn
+from protclip.typing import Matrix
 
 MOST_CERTAIN = 0.98
 """Largest correlation that a plan believes in; at 1 a single direction would decide everything."""

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from protclip.alignment.base import LinearAlignment, Sets
-from protclip.alignment.cca import LinearMaps, Matrix, fit_cca
+from protclip.alignment.cca import LinearMaps, fit_cca
 from protclip.alignment.sinkhorn import sinkhorn
+from protclip.typing import Matrix
 
 
 class SOTAlign(LinearAlignment):

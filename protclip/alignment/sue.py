@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from protclip.alignment.base import Alignment, Sets, unit
-from protclip.alignment.cca import Matrix, fit_cca
+from protclip.alignment.cca import fit_cca
+from protclip.typing import Matrix
 
 
 class SUE(Alignment):

@@ -10,12 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 
 from protclip.alignment import cross_validation as selection
-from protclip.alignment.cca import LinearMaps, Matrix, fit_cca
+from protclip.alignment.cca import LinearMaps, fit_cca
 from protclip.alignment.gromov import gromov_start
 from protclip.alignment.prepare import Preparation
 from protclip.alignment.refine import RefineOptions, refine
 from protclip.alignment.validation import DTYPES, check_options, check_pairs, check_rows
 from protclip.errors import ConfigError, DataError
+from protclip.typing import Matrix
 
 EPSILON = {"likelihood": 1.0, "cosine": 0.1}
 """Entropy of the plan where none is given, by its cost."""

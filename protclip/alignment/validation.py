@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from protclip.alignment.cca import Matrix
 from protclip.errors import ConfigError, DataError
+from protclip.typing import Matrix
 
 METHODS = ("transport", "cca")
 PLANS = ("likelihood", "cosine")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from protclip.cli.option_fields import with_options
 from protclip.config.pretraining import PretrainConfig, merge
 from protclip.config.sources import DEFAULT_SOURCE, source_kinds, source_options
 from protclip.errors import ConfigError
+from protclip.typing import Say
 
 if TYPE_CHECKING:
     from protclip.inference.aligned_model import AlignedModel
@@ -68,9 +68,7 @@ def evaluate(
         console.print(line, highlight=False)
 
 
-def _zero_shot(
-    model: AlignedModel, folder: Path, prompts: list[str], as_json: bool, say: Callable[[str], None]
-) -> None:
+def _zero_shot(model: AlignedModel, folder: Path, prompts: list[str], as_json: bool, say: Say) -> None:
     from rich.console import Console
 
     from protclip.inference.zero_shot import TEMPLATE

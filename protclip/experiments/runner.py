@@ -22,7 +22,7 @@ from protclip.errors import ConfigError
 from protclip.experiments.commands import Run, Stage, shown
 
 if TYPE_CHECKING:
-    from protclip.training.running import Display
+    from protclip.typing import Display
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 INTERRUPTED = 130

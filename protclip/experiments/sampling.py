@@ -25,7 +25,7 @@ from protclip.training.plots import COLOURS, plain, save_figure
 from protclip.training.sampling_size import MOST_ITEMS, TOLERANCE, SizeCurve, size_curve
 
 if TYPE_CHECKING:
-    from protclip.training.running import Display
+    from protclip.typing import Display
 
 Curves = dict[str, list[SizeCurve]]
 

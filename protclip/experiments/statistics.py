@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from protclip.errors import DataError
+from protclip.typing import Doubles
 
 EXACT_UP_TO = 16
 """Pairs up to which every pattern of signs is counted; above, patterns are drawn."""
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -191,7 +190,7 @@ def bootstrap(
     return Interval(float(low), float(high), min(1.0, 2 * (tail + 1) / (draws + 1)))
 
 
-def _numbers(values: ArrayLike) -> Floats:
+def _numbers(values: ArrayLike) -> Doubles:
     numbers = np.asarray(values, np.float64)
     if numbers.ndim != 1 or len(numbers) == 0:
         raise DataError("a list of numbers is needed", got=f"shape {numbers.shape}")

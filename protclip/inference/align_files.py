@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from protclip.data.paired.pair_list import read_pairs
 from protclip.errors import ConfigError, DataError
 from protclip.modalities.vectors import VectorsModality
 from protclip.model.two_tower import TwoTower
+from protclip.typing import Say
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def align_files(
     right_name: str = "right",
     prior: Path | None = None,
     folds: int = 5,
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = lambda text: None,
 ) -> AlignReport:
     """Fit ``alignment`` to two embedding files and save it as a model with two vector sides.
 

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from protclip.errors import ConfigError, DataError, ProtclipError
 from protclip.inference.embeddings import Embeddings
-from protclip.inference.encode import Done, autocast, embed_items, pick_device
+from protclip.inference.encode import autocast, embed_items, pick_device
 from protclip.inference.shortcuts import Shortcuts
 from protclip.inference.windows import readable_windows
 from protclip.modalities.base import budget_batches
 from protclip.model.folder import file_fingerprint, find_model
 from protclip.model.two_tower import TwoTower
+from protclip.typing import Done
 
 WINDOW = 2048
 """Items that are sorted by length and embedded together; bounds the memory of a stream."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from protclip.errors import ConfigError, DataError
 from protclip.files import atomic_path
 from protclip.modalities.base import CUDA_BATCH, Modality, budget_batches
+from protclip.typing import Done
 
 Key = bytes
 Rows = dict[Key, NDArray[np.float32]]
@@ -36,7 +37,7 @@ def frozen_features(
     device: torch.device | str = "cpu",
     precision: str = "auto",
     cache: Path | None = None,
-    progress: Callable[[int], None] = lambda n: None,
+    progress: Done = lambda n: None,
 ) -> NDArray[np.float32]:
     """Encoder outputs of ``items``, from the cache where they are there.
 

@@ -13,9 +13,8 @@ from torch import Tensor
 from protclip.errors import ConfigError
 from protclip.modalities.base import CUDA_BATCH, Modality, budget_batches
 from protclip.model.two_tower import TwoTower
-from protclip.scoring.galleries import Gallery, Vectors
-
-Done = Callable[[int], None]
+from protclip.scoring.galleries import Gallery
+from protclip.typing import Done, Vectors
 
 
 def running_total(tell: Done) -> Done:

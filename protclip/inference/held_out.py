@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from protclip.config.sources import SourceOptions
 from protclip.errors import ConfigError, DataError
 from protclip.inference.aligned_model import AlignedModel
 from protclip.inference.encode import embed_items
 from protclip.relations.pairs import Source
 from protclip.scoring.galleries import Evaluation, score
+from protclip.typing import Say
 
 
 def evaluate_held_out(
@@ -18,7 +17,7 @@ def evaluate_held_out(
     *,
     split: str = "auto",
     block: int | None = None,
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = lambda text: None,
 ) -> Evaluation:
     """Retrieval in both directions and k-NN accuracy where items have classes.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,7 @@ from protclip.data.files.spans import FileList
 from protclip.errors import ConfigError, DataError, ProtclipError
 from protclip.inference.aligned_model import AlignedModel, load
 from protclip.inference.to_file import EmbedReport, embed_to_file, origin
-
-Done = Callable[[int], None]
+from protclip.typing import Done
 
 
 def shard_path(folder: Path, number: int, count: int) -> Path:

@@ -6,7 +6,6 @@ import ctypes
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from protclip.files import atomic_path, atomic_write
 from protclip.inference.aligned_model import AlignedModel, Window
 from protclip.inference.embeddings import Embeddings
 from protclip.inference.windows import SeenIds
+from protclip.typing import Done
 
 SUFFIXES = (".h5", ".hdf5", ".parquet")
 
@@ -53,7 +53,7 @@ def embed_to_file(
     *,
     per_residue: bool = False,
     may_be_empty: bool = False,
-    done: Callable[[int], None] = lambda n: None,
+    done: Done = lambda n: None,
 ) -> EmbedReport:
     """Stream ``source`` through side ``name`` of ``model`` into ``out``.
 

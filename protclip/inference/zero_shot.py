@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from protclip.data.paired.class_folders import read_classes
 from protclip.errors import ConfigError, DataError
 from protclip.inference.aligned_model import AlignedModel
+from protclip.typing import Say
 
 TEMPLATE = "a photograph of {}."
 TIE = 1e-6
@@ -80,7 +81,7 @@ def zero_shot(
     templates: Sequence[str] = (TEMPLATE,),
     *,
     side: str = "",
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = lambda text: None,
 ) -> ZeroShot:
     """Classify the items of a labelled folder.
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from protclip.config.pretraining import DataConfig
 from protclip.errors import DataError
 from protclip.modalities.base import Modality
 from protclip.scoring.galleries import Gallery
-
-Indices = NDArray[np.int64]
-Say = Callable[[str], None]
+from protclip.typing import Indices, Say
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protclip.errors import ConfigError, DataError
+from protclip.typing import Indices
 
-Index = NDArray[np.int64]
 Pools = Literal["shuffled", "disjoint"]
 
 
@@ -20,9 +20,9 @@ Pools = Literal["shuffled", "disjoint"]
 class Splits:
     """Corpus indices of the three parts, int64, each sorted; together every protein once."""
 
-    train: Index
-    valid: Index
-    test: Index
+    train: Indices
+    valid: Indices
+    test: Indices
 
     def to_dict(self, ids: Sequence[str]) -> dict[str, list[str]]:
         """The parts as ids, to be stored with a run."""
@@ -55,9 +55,9 @@ class Pairing(NamedTuple):
         the left with ``pools="shuffled"``, others with ``pools="disjoint"``.
     """
 
-    paired: Index
-    unpaired_left: Index
-    unpaired_right: Index
+    paired: Indices
+    unpaired_left: Indices
+    unpaired_right: Indices
 
     def to_dict(self, ids: Sequence[str]) -> dict[str, list[str]]:
         """The three groups as ids, to be stored with a run."""
@@ -77,7 +77,7 @@ class Pairing(NamedTuple):
         return cls(*(_rows(parts, name, row) for name in ("paired", "unpaired_left", "unpaired_right")))
 
 
-def _rows(parts: Mapping[str, Sequence[str]], name: str, row: Mapping[str, int]) -> Index:
+def _rows(parts: Mapping[str, Sequence[str]], name: str, row: Mapping[str, int]) -> Indices:
     try:
         return np.array([row[id] for id in parts[name]], np.int64)
     except KeyError as error:
@@ -147,7 +147,7 @@ def split_by_superfamily(
             hint="Use a larger corpus or set the held-out fractions to 0",
         )
     rest = _shuffled(groups, seed)
-    parts: dict[str, list[Index]] = {}
+    parts: dict[str, list[Indices]] = {}
     for left, (name, fraction) in enumerate(wanted.items(), 1):
         target = max(1, round(fraction * len(ids)))
         # One superfamily at least for every part still to come, training among them.
@@ -164,7 +164,7 @@ def assign_pairs(
     pools: Pools = "shuffled",
     *,
     ids: Sequence[str] | None = None,
-    index: Sequence[int] | Index | None = None,
+    index: Sequence[int] | Indices | None = None,
 ) -> Pairing:
     """Decide which training domains keep their structure-sequence pairing, by whole clusters.
 
@@ -231,7 +231,7 @@ def pairing_clusters(codes: NDArray[np.str_], clusters: NDArray[np.str_]) -> NDA
     return np.where(clusters == "", codes, clusters)
 
 
-def _groups(names: list[str], ids: Sequence[str]) -> list[Index]:
+def _groups(names: list[str], ids: Sequence[str]) -> list[Indices]:
     """Positions of equal names; in the order of names and ids, so that file order does not matter."""
     members: dict[str, list[int]] = {}
     for i in sorted(range(len(ids)), key=lambda i: (names[i], ids[i])):
@@ -239,17 +239,17 @@ def _groups(names: list[str], ids: Sequence[str]) -> list[Index]:
     return [np.array(member, np.int64) for member in members.values()]
 
 
-def _shuffled(groups: list[Index], seed: int) -> list[Index]:
+def _shuffled(groups: list[Indices], seed: int) -> list[Indices]:
     return [groups[i] for i in np.random.default_rng([seed, 0]).permutation(len(groups))]
 
 
 def _fill(
-    groups: list[Index], target: int, *, at_least_one: bool, leave: int = 0
-) -> tuple[list[Index], list[Index]]:
+    groups: list[Indices], target: int, *, at_least_one: bool, leave: int = 0
+) -> tuple[list[Indices], list[Indices]]:
     """Take groups in order while they fit, then one more if that comes nearer to the target."""
     most = len(groups) - leave
-    taken: list[Index] = []
-    rest: list[Index] = []
+    taken: list[Indices] = []
+    rest: list[Indices] = []
     room = target
     for group in groups:
         if len(group) <= room and len(taken) < most:
@@ -264,7 +264,7 @@ def _fill(
     return taken, rest
 
 
-def _join(groups: list[Index]) -> Index:
+def _join(groups: list[Indices]) -> Indices:
     return np.sort(np.concatenate(groups)) if groups else np.zeros(0, np.int64)
 
 

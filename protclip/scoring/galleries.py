@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protclip.scoring.retrieval import DirectionScores, RetrievalScores, knn_accuracy, score_retrieval
-
-Vectors = NDArray[np.float32]
-Indices = NDArray[np.int64]
+from protclip.typing import Indices, Vectors
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from protclip.errors import DataError
+from protclip.typing import Floats, Indices
 
 __all__ = ["CATH_LEVELS", "KnnScores", "knn_accuracy", "score_knn", "tie_slack", "unit_rows"]
 
 CATH_LEVELS = ("C", "A", "T", "H")
 _SCORE_BUDGET = 1_000_000  # cosines held at once
-
-Floats = NDArray[np.floating[Any]]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,7 @@ def score_knn(
     return KnnScores(accuracy, chance, counts, unlabelled)
 
 
-def _class_numbers(codes: Sequence[str]) -> Ints:
+def _class_numbers(codes: Sequence[str]) -> Indices:
     """Class of each item at each level as a number, shape (n, 4): equal numbers are equal code prefixes."""
     columns: list[list[str]] = [[] for _ in CATH_LEVELS]
     for code in codes:
@@ -156,7 +154,7 @@ def _class_numbers(codes: Sequence[str]) -> Ints:
     )
 
 
-def _group_numbers(clusters: Sequence[str] | None, n: int) -> Ints:
+def _group_numbers(clusters: Sequence[str] | None, n: int) -> Indices:
     if clusters is None:
         return np.arange(n)
     # A lone item without a cluster name gets a name that no cluster can have.
@@ -164,7 +162,7 @@ def _group_numbers(clusters: Sequence[str] | None, n: int) -> Ints:
     return np.unique(named, return_inverse=True)[1].astype(np.int64)
 
 
-def _eligible_counts(classes: Ints, group: Ints) -> tuple[Ints, Ints]:
+def _eligible_counts(classes: Indices, group: Indices) -> tuple[Indices, Indices]:
     """Items outside each item's own cluster: all (n,), and those of its class at each level (n, 4)."""
     n = len(group)
     eligible = n - np.bincount(group)[group]
@@ -177,7 +175,7 @@ def _eligible_counts(classes: Ints, group: Ints) -> tuple[Ints, Ints]:
 
 
 def _votes(
-    points: Floats, classes: Ints, group: Ints, k: int, rng: np.random.Generator
+    points: Floats, classes: Indices, group: Indices, k: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Whether the neighbours vote for the query's own class, shape (n, 4); a share where nearest ones tie."""
     n = len(points)
@@ -205,7 +203,7 @@ def _votes(
     return hits
 
 
-def _nearest(scores: Floats, k: int, slack: Any, rng: np.random.Generator) -> Ints:
+def _nearest(scores: Floats, k: int, slack: Any, rng: np.random.Generator) -> Indices:
     """Indices of the k largest finite scores, best first; those tied for the last places are drawn."""
     finite = np.flatnonzero(np.isfinite(scores))
     if len(finite) > k:
@@ -216,7 +214,7 @@ def _nearest(scores: Floats, k: int, slack: Any, rng: np.random.Generator) -> In
     return finite[np.argsort(-scores[finite], kind="stable")]
 
 
-def _majority(votes: Ints) -> int:
+def _majority(votes: Indices) -> int:
     """The commonest value; of several, the one that comes first."""
     values, first, count = np.unique(votes, return_index=True, return_counts=True)
     return int(values[np.lexsort((first, -count))[0]])

@@ -20,16 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from protclip.errors import DataError
-from protclip.scoring.knn import (
-    CATH_LEVELS,
-    Floats,
-    Ints,
-    KnnScores,
-    knn_accuracy,
-    score_knn,
-    tie_slack,
-    unit_rows,
-)
+from protclip.scoring.knn import CATH_LEVELS, KnnScores, knn_accuracy, score_knn, tie_slack, unit_rows
+from protclip.typing import Floats, Indices
 
 __all__ = [
     "CATH_LEVELS",
@@ -59,8 +51,8 @@ class DirectionScores:
         Share of the items of like length that rank below the partner, 0 to 1; NaN for a query without peers.
     """
 
-    ahead: Ints
-    tied: Ints
+    ahead: Indices
+    tied: Indices
     peer_share: NDArray[np.float64]
 
     def recall(self, k: int) -> float:
@@ -234,7 +226,7 @@ def score_retrieval(
 
 
 def _rank_in_blocks(
-    u: Floats, v: Floats, sizes: Ints | None, block: int, rng: np.random.Generator
+    u: Floats, v: Floats, sizes: Indices | None, block: int, rng: np.random.Generator
 ) -> tuple[DirectionScores, DirectionScores]:
     order = rng.permutation(len(u))
     parts: tuple[list[DirectionScores], list[DirectionScores]] = ([], [])
@@ -257,7 +249,7 @@ def _rank_in_blocks(
     return forward, backward
 
 
-def _rank_partners(u: Floats, v: Floats, sizes: Ints | None) -> tuple[DirectionScores, DirectionScores]:
+def _rank_partners(u: Floats, v: Floats, sizes: Indices | None) -> tuple[DirectionScores, DirectionScores]:
     """Count, for each row of u and of v, the other side's items ahead of and level with the partner."""
     n = len(u)
     # In the order of length, the peers of an item are neighbours: most tiles have none and skip that work.
@@ -296,7 +288,7 @@ def _rank_partners(u: Floats, v: Floats, sizes: Ints | None) -> tuple[DirectionS
     return sides[0], sides[1]
 
 
-def _peer_window(sizes: Ints | None, n: int) -> tuple[Ints, Ints]:
+def _peer_window(sizes: Indices | None, n: int) -> tuple[Indices, Indices]:
     """Half-open range of the items within +-5 % of each length; `sizes` ascend.  Empty without sizes."""
     if sizes is None:
         return np.zeros(n, np.int64), np.zeros(n, np.int64)
@@ -314,7 +306,7 @@ def _tiles(n: int) -> Iterator[tuple[slice, slice]]:
             yield slice(top, min(n, top + _TILE)), slice(start, min(n, start + _TILE))
 
 
-def _lengths(values: ArrayLike, n: int) -> Ints:
+def _lengths(values: ArrayLike, n: int) -> Indices:
     sizes = np.asarray(values)
     if sizes.shape != (n,):
         raise DataError(

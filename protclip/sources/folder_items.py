@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from protclip.config.pretraining import DataConfig
 from protclip.data.paired.matched import Matched
 from protclip.errors import DataError, ProtclipError
 from protclip.modalities.base import Modality
 from protclip.relations.splits import split_by_superfamily
+from protclip.typing import Indices
 
-Indices = NDArray[np.int64]
 PARTS = ("train", "valid", "test")
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from protclip.config.folder_options import PairsOptions
 from protclip.config.pretraining import DataConfig
@@ -14,12 +13,11 @@ from protclip.data.paired.matched import Matched, find_matched
 from protclip.errors import DataError
 from protclip.modalities.base import Modality
 from protclip.modalities.registry import modality_class
-from protclip.relations.pairs import AlignmentData, HeldOut, Say, Setup
+from protclip.relations.pairs import AlignmentData, HeldOut, Setup
 from protclip.relations.splits import assign_pairs
 from protclip.scoring.galleries import Gallery
 from protclip.sources.folder_items import PARTS, Paired, divide, groups_of, read_paired
-
-Indices = NDArray[np.int64]
+from protclip.typing import Indices, Say
 
 
 class PairsSource:

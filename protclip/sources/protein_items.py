@@ -16,10 +16,8 @@ from protclip.data.files.vector_file import VectorFile
 from protclip.errors import ConfigError, DataError, ProtclipError
 from protclip.modalities.base import Modality
 from protclip.modalities.structure import StructureModality
-from protclip.relations.pairs import Say
 from protclip.relations.splits import Splits
-
-Indices = NDArray[np.int64]
+from protclip.typing import Indices, Say
 
 
 class CorpusStructures(Sequence[Any]):

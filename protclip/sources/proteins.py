@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from protclip.config.pretraining import DataConfig
 from protclip.config.protein_options import ProteinOptions
@@ -18,7 +17,7 @@ from protclip.modalities.base import Modality
 from protclip.modalities.sequence.adapter import SequenceModality
 from protclip.modalities.structure import StructureModality
 from protclip.modalities.vectors import VectorsModality
-from protclip.relations.pairs import AlignmentData, HeldOut, ListItems, Say, Setup
+from protclip.relations.pairs import AlignmentData, HeldOut, ListItems, Setup
 from protclip.relations.splits import (
     Splits,
     assign_pairs,
@@ -35,8 +34,8 @@ from protclip.sources.protein_items import (
     open_corpus,
 )
 from protclip.structure.encoders.by_name import encoder_config
+from protclip.typing import Indices, Say
 
-Indices = NDArray[np.int64]
 TRAINING_GROUPS_KEY = "train_superfamilies"
 
 

@@ -28,9 +28,9 @@ from protclip.parallel.fsdp import (
 from protclip.training.batches import StepBatch, StepDataset, Stream, step_loader
 from protclip.training.checkpoint import load_state, load_trainable_state, save_state, trainable_state
 from protclip.training.running import Interrupted, Log, agree, catch_signals, learning_rate_factor, seed_step
+from protclip.typing import OnStep
 
 Validate = Callable[[TwoTower], dict[str, float]]
-OnStep = Callable[[int, dict[str, float]], None]
 
 
 @dataclass

@@ -25,9 +25,10 @@ from protclip.training.closed_form import fit_closed_form
 from protclip.training.finish import finish_run
 from protclip.training.refit import Refit, refit_heads
 from protclip.training.run_folder import open_run_folder
-from protclip.training.running import Display, Silent, make_fabric
+from protclip.training.running import make_fabric
 from protclip.training.tower_features import Features, standardise_heads, tower_features
 from protclip.training.towers import train_towers
+from protclip.typing import Display, Silent
 
 
 class Pretraining:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from protclip.alignment import TransportAlignment
-from protclip.alignment.cca import LinearMaps, Matrix
+from protclip.alignment.cca import LinearMaps
 from protclip.alignment.cross_validation import LEAST_PAIRS, SELECTION_ROUNDS
 from protclip.alignment.prepare import Preparation
 from protclip.errors import ConfigError
@@ -20,6 +20,7 @@ from protclip.inference.encode import gallery_vectors
 from protclip.model.two_tower import TwoTower
 from protclip.relations.pairs import AlignmentData
 from protclip.scoring.galleries import reciprocal_ranks
+from protclip.typing import Matrix, Say
 
 COMPONENTS = 400
 """Principal components of each tower's features that a fit uses, at most."""
@@ -64,7 +65,7 @@ def refit_heads(
     *,
     method: str,
     seed: int = 0,
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = lambda text: None,
 ) -> Refit:
     """Fit linear heads to tower features.
 

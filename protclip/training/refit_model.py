@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from protclip.relations.pairs import Setup, Source
 from protclip.training.finish import assess_model
 from protclip.training.refit import refit_heads
 from protclip.training.report import ranks_table
+from protclip.typing import Say
 
 DIVISION = ("split_seed", "valid_fraction", "test_fraction")
 
@@ -52,7 +53,7 @@ def refit_model(
     method: str = "transport",
     device: torch.device | str = "cpu",
     setup: Setup | None = None,
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = lambda text: None,
 ) -> RefitReport:
     """Fit linear heads to the towers of a saved model and write them as a model folder.
 

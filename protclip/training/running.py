@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,42 +28,6 @@ class Interrupted(ProtclipError):
     """Training was stopped by the user after saving its state."""
 
     exit_code = 130
-
-
-class Display(Protocol):
-    """What a run reports while it works."""
-
-    def say(self, text: str) -> None:
-        """One sentence for the user."""
-        ...
-
-    def begin(self, label: str, total: int) -> None:
-        """A piece of long work starts."""
-        ...
-
-    def advance(self, done: int, losses: dict[str, float] | None = None) -> None:
-        """``done`` of the total is finished."""
-        ...
-
-    def end(self) -> None:
-        """The piece of work is over."""
-        ...
-
-
-class Silent:
-    """A display that shows nothing."""
-
-    def say(self, text: str) -> None:
-        """Say nothing."""
-
-    def begin(self, label: str, total: int) -> None:
-        """Show nothing."""
-
-    def advance(self, done: int, losses: dict[str, float] | None = None) -> None:
-        """Show nothing."""
-
-    def end(self) -> None:
-        """Show nothing."""
 
 
 @dataclass

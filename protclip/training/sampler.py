@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from protclip.errors import ConfigError
-
-Indices = NDArray[np.int64]
+from protclip.typing import Indices
 
 
 class BatchIndices(NamedTuple):

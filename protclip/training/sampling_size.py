@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from protclip.errors import DataError
-
-Floats = NDArray[np.float64]
+from protclip.typing import Doubles
 
 BANDWIDTH = 0.5
 TOLERANCE = 0.01
@@ -44,8 +43,8 @@ class SizeCurve:
     """
 
     sizes: NDArray[np.int64]
-    divergence: Floats
-    spread: Floats
+    divergence: Doubles
+    spread: Doubles
     whole: int
 
     def smallest(self, tolerance: float = TOLERANCE) -> int:
@@ -77,7 +76,7 @@ def log_density(
     *,
     bandwidth: float = BANDWIDTH,
     relative_distance: bool = True,
-) -> Floats:
+) -> Doubles:
     """Logarithm of the mean kernel of ``support`` at each of ``places``.
 
     Parameters
@@ -110,7 +109,7 @@ def log_density(
     return _log_mean_kernel(_squared_distances(x, s), _width(s, bandwidth, relative_distance))
 
 
-def divergence(p_log: Floats, q_log: Floats) -> float:
+def divergence(p_log: Doubles, q_log: Doubles) -> float:
     """Two-way divergence of two densities at the same places, per unit of the second's mean density.
 
     ``mean((p - q) (log p - log q)) / mean(q)``: never negative, 0 for equal densities, free of their scale.
@@ -184,7 +183,7 @@ def size_curve(
     return SizeCurve(np.array(chosen, np.int64), found.mean(1), spread, whole)
 
 
-def _width(support: Floats, bandwidth: float, relative_distance: bool) -> float:
+def _width(support: Doubles, bandwidth: float, relative_distance: bool) -> float:
     if not relative_distance:
         return 4 * bandwidth**2
     variance = float(np.square(support - support.mean(0)).sum() / (len(support) - 1))
@@ -193,15 +192,15 @@ def _width(support: Floats, bandwidth: float, relative_distance: bool) -> float:
     return 4 * bandwidth**2 * variance
 
 
-def _squared_distances(x: Floats, s: Floats) -> Floats:
+def _squared_distances(x: Doubles, s: Doubles) -> Doubles:
     centre = s.mean(0)  # small numbers lose fewer digits
     x, s = x - centre, s - centre
-    squares: Floats = np.square(x).sum(1)[:, None] + np.square(s).sum(1) - 2 * x @ s.T
+    squares: Doubles = np.square(x).sum(1)[:, None] + np.square(s).sum(1) - 2 * x @ s.T
     return np.maximum(squares, 0.0)
 
 
-def _log_mean_kernel(squares: Floats, width: float) -> Floats:
+def _log_mean_kernel(squares: Doubles, width: float) -> Doubles:
     exponents = -squares / width
     top = exponents.max(1)
-    total: Floats = top + np.log(np.exp(exponents - top[:, None]).mean(1))
+    total: Doubles = top + np.log(np.exp(exponents - top[:, None]).mean(1))
     return total

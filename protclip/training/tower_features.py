@@ -15,7 +15,7 @@ from protclip.inference.encode import encode, running_total
 from protclip.modalities.base import Modality
 from protclip.model.two_tower import TwoTower
 from protclip.relations.pairs import AlignmentData
-from protclip.training.running import Display
+from protclip.typing import Display
 
 Features = tuple[Tensor | None, Tensor | None]
 """Float32 [n, d_left] and [m, d_right] of all items of both sides; None for a tower that is trained."""

@@ -17,10 +17,10 @@ from protclip.relations.pairs import Setup
 from protclip.scoring.galleries import validation_scores
 from protclip.training.batches import Side, StepDataset
 from protclip.training.loop import Loop, Progress
-from protclip.training.running import Display
 from protclip.training.sampler import PairedUnpairedSampler
 from protclip.training.tower_features import Features
 from protclip.training.transport_targets import TransportTargets, frozen_vectors
+from protclip.typing import Display
 
 
 def train_towers(

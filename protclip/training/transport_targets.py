@@ -25,8 +25,8 @@ from protclip.losses import Views, soft_cross_entropy
 from protclip.losses.pairwise import as_full, connected_zero, in_full_precision
 from protclip.model.two_tower import TwoTower
 from protclip.relations.pairs import AlignmentData
+from protclip.typing import Indices
 
-Indices = NDArray[np.int64]
 Recompute = Callable[[Indices], Tensor]
 
 PLAN_SEED = 6

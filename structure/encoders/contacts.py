@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+from protclip.typing import Indices
 
 TILE = 64
 """Edges per tile: edges of one sequence offset fill whole tiles."""
@@ -17,8 +18,6 @@ ROUND = 4
 
 MERGE = 0.02
 """Buckets are merged while that adds less than this fraction of slots."""
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +68,7 @@ class Neighbours:
     leaving_start: Tensor
 
 
-def arrange(target: Ints, source: Ints, *, position: Ints, window: int) -> Neighbours:
+def arrange(target: Indices, source: Indices, *, position: Indices, window: int) -> Neighbours:
     """Arrange the edges of one level.
 
     Parameters
@@ -146,19 +145,19 @@ def arrange(target: Ints, source: Ints, *, position: Ints, window: int) -> Neigh
     )
 
 
-def _stable_order(keys: Ints) -> Ints:
+def _stable_order(keys: Indices) -> Indices:
     """Stable order of non-negative keys; small ones take numpy's counting sort of 16-bit integers."""
-    order: Ints = np.argsort(keys.astype(np.uint16) if keys.max() < 2**16 else keys, kind="stable")
+    order: Indices = np.argsort(keys.astype(np.uint16) if keys.max() < 2**16 else keys, kind="stable")
     return order
 
 
-def _starts(counts: Ints) -> Ints:
+def _starts(counts: Indices) -> Indices:
     """Where each group starts if the groups follow one another."""
-    starts: Ints = np.cumsum(counts) - counts
+    starts: Indices = np.cumsum(counts) - counts
     return starts
 
 
-def _bucket_sizes(degree: Ints) -> Ints:
+def _bucket_sizes(degree: Indices) -> Indices:
     """Slots per node for every number of neighbours 0..max: few distinct values, little padding."""
     largest = int(degree.max())
     histogram = np.bincount(-(-degree // ROUND))
@@ -173,5 +172,5 @@ def _bucket_sizes(degree: Ints) -> Ints:
         nodes[cheapest + 1] += nodes[cheapest]
         del sizes[cheapest], nodes[cheapest]
     upper = ROUND * np.array(sizes)
-    slots: Ints = upper[np.searchsorted(upper, np.arange(largest + 1))]
+    slots: Indices = upper[np.searchsorted(upper, np.arange(largest + 1))]
     return slots

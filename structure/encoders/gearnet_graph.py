@@ -24,9 +24,7 @@ from torch import Tensor
 from protclip.errors import StructureError
 from protclip.structure.encoders.graph import residue_types, traced_residues
 from protclip.structure.protein import Protein
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from protclip.typing import Doubles, Indices
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +121,7 @@ def collate_gearnet(
         raise StructureError("nothing to collate", got="0 proteins", expected="at least 1")
     coordinates, present, positions = zip(*[traced_residues(protein) for protein in proteins], strict=True)
     counts = np.array([len(x) for x in coordinates])
-    graph: Ints = np.repeat(np.arange(len(proteins)), counts)
+    graph: Indices = np.repeat(np.arange(len(proteins)), counts)
     xyz = np.concatenate(coordinates)
     position = np.concatenate(positions).astype(np.int64)
     edges = [
@@ -152,9 +150,9 @@ def collate_gearnet(
     )
 
 
-def _sequential(position: Ints, graph: Ints, reach: int) -> tuple[Ints, Ints, Ints]:
+def _sequential(position: Indices, graph: Indices, reach: int) -> tuple[Indices, Indices, Indices]:
     """Source, target and offset + reach of all pairs within ``reach`` along one chain."""
-    alone: Ints = np.arange(len(graph))
+    alone: Indices = np.arange(len(graph))
     parts = [(alone, alone, np.full(len(graph), reach))]
     # Coordinates rise strictly, so that an offset of k is at most k residues away.
     for step in range(1, min(reach, len(graph) - 1) + 1):
@@ -168,8 +166,8 @@ def _sequential(position: Ints, graph: Ints, reach: int) -> tuple[Ints, Ints, In
 
 
 def _spatial(
-    xyz: Floats, position: Ints, graph: Ints, *, radius: float, nearest: int, apart: int
-) -> tuple[tuple[Ints, Ints], tuple[Ints, Ints]]:
+    xyz: Doubles, position: Indices, graph: Indices, *, radius: float, nearest: int, apart: int
+) -> tuple[tuple[Indices, Indices], tuple[Indices, Indices]]:
     """Source and target of the pairs within ``radius``, and from every node's nearest nodes to itself."""
     # A fourth dimension holds the proteins further apart than any two residues of one, so that one tree
     # serves all.

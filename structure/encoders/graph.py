@@ -17,6 +17,7 @@ from protclip.structure.encoders.contacts import Neighbours, arrange
 from protclip.structure.encoders.frames import FLATTEST, residue_frames, unit
 from protclip.structure.encoders.packing import Outline, build, flatten, outline_of, pack, unpack
 from protclip.structure.protein import Protein
+from protclip.typing import Doubles, Indices
 
 RESIDUE_TYPES = "ACDEFGHIKLMNPQRSTVWYX"
 """Letters in the order of their embedding; every other letter counts as X."""
@@ -30,8 +31,6 @@ DENSEST = 0.1
 _LETTER = np.full(256, RESIDUE_TYPES.index("X"), np.uint8)
 _LETTER[np.frombuffer(RESIDUE_TYPES.encode(), np.uint8)] = np.arange(len(RESIDUE_TYPES))
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 T = TypeVar("T")
 
 
@@ -188,13 +187,13 @@ def collate_structures(
     xyz, present, position = zip(*[traced_residues(protein) for protein in proteins], strict=True)
     counts = np.array([len(x) for x in xyz])
     lengths = tuple(len(protein) for protein in proteins)
-    graph: Ints = np.repeat(np.arange(len(proteins)), counts)
+    graph: Indices = np.repeat(np.arange(len(proteins)), counts)
     residue_row = np.flatnonzero(np.concatenate(present))
     nodes = _Nodes(np.concatenate(xyz), np.concatenate(position).astype(np.int64), graph)
     nodes.frame = residue_frames(*map(torch.from_numpy, (nodes.xyz, nodes.position, graph))).numpy()
     levels: list[Level] = []
-    node_of_residue: Ints = np.arange(len(graph))
-    finer: Ints | None = None
+    node_of_residue: Indices = np.arange(len(graph))
+    finer: Indices | None = None
     for radius in radii:
         if levels:
             parent, finer = nodes.halve()
@@ -231,7 +230,7 @@ def residue_types(proteins: Sequence[Protein]) -> NDArray[np.uint8]:
     return _LETTER[np.frombuffer(letters, np.uint8)]
 
 
-def traced_residues(protein: Protein) -> tuple[Floats, NDArray[np.bool_], NDArray[np.int32]]:
+def traced_residues(protein: Protein) -> tuple[Doubles, NDArray[np.bool_], NDArray[np.int32]]:
     """C-alphas about their centre [n, 3], mask of the residues that have one, their sequence coordinates.
 
     Raises
@@ -263,12 +262,12 @@ def traced_residues(protein: Protein) -> tuple[Floats, NDArray[np.bool_], NDArra
 class _Nodes:
     """The nodes of the current level, in double precision."""
 
-    frame: Floats
+    frame: Doubles
 
-    def __init__(self, xyz: Floats, position: Ints, graph: Ints) -> None:
+    def __init__(self, xyz: Doubles, position: Indices, graph: Indices) -> None:
         self.xyz, self.position, self.graph = xyz, position, graph
 
-    def halve(self) -> tuple[Ints, Ints]:
+    def halve(self) -> tuple[Indices, Indices]:
         """Go to the next level; returns the node of every old node, and [2, new] old nodes of every node."""
         position = self.position // 2
         first = np.ones(len(position), np.bool_)
@@ -282,11 +281,11 @@ class _Nodes:
         self.position, self.graph = position[start], self.graph[start]
         return np.cumsum(first) - 1, np.stack([start, end])
 
-    def pairs(self, radius: float) -> tuple[Ints, Ints]:
+    def pairs(self, radius: float) -> tuple[Indices, Indices]:
         """Target and source of every pair of one protein within ``radius``, and of every node with itself."""
         # A fourth dimension holds the proteins apart, so that one tree serves them all.
         apart = self.graph[:, None] * (2.0 * radius + 1.0)
         tree = cKDTree(np.concatenate([self.xyz, apart], 1), balanced_tree=False)
         low, high = tree.query_pairs(radius, output_type="ndarray").astype(np.int64).T
-        alone: Ints = np.arange(len(self.graph))
+        alone: Indices = np.arange(len(self.graph))
         return np.concatenate([alone, low, high]), np.concatenate([alone, high, low])

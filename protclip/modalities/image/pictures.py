@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from protclip.data.paired.images import is_image_file, pillow, read_image
 from protclip.errors import DataError
-
-Pixels = NDArray[np.uint8]
+from protclip.typing import Pixels
 
 KEPT_IN_MEMORY = 96
 """Up to this image size the decoded images stay in memory (about 35 kB each), above it they are decoded

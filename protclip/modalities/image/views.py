@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protclip.data.paired.images import pillow
-
-Pixels = NDArray[np.uint8]
+from protclip.typing import Pixels
 
 # ITU-R 601, which Pillow and the published recipe use for grey.
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
