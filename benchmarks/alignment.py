@@ -86,7 +86,7 @@ def drawn(x: Rows, y: Rows, groups: list[str], fraction: float, pools: str, seed
 
 
 def of_run(folder: Path, pools: str) -> Task:
-    """The division of a run, over the features of its towers."""
+    """The split of a run, over the features of its towers."""
     import dataclasses
 
     import torch
@@ -96,19 +96,16 @@ def of_run(folder: Path, pools: str) -> Task:
     from protclip.model.two_tower import TwoTower
 
     config = PretrainConfig.load(folder / "config.toml")
-    division = dataclasses.replace(config.data, pools=pools)
-    data = config.source.open().setup(division, seed=config.train.seed).data
+    split = dataclasses.replace(config.data, pools=pools)
+    data = config.source.open().setup(split, seed=config.train.seed)
     model, _ = TwoTower.load(folder, "cpu")
     rows = [
-        encode(model.sides[name], items, model.sides[name].encoder, device=torch.device("cpu")).astype(float)
-        for name, items in zip(model.names, (data.left, data.right), strict=True)
+        encode(tower, side.items, tower.encoder, device=torch.device("cpu")).astype(float)
+        for tower, side in zip(model.sides.values(), data.sides, strict=True)
     ]
-    train = (
-        np.concatenate([data.pairs[:, 0], data.left_pool]),
-        np.concatenate([data.pairs[:, 1], data.right_pool]),
-    )
-    test = rows[0][data.test.left], rows[1][data.test.right]
-    return Task(rows[0][train[0]], rows[1][train[1]], len(data.pairs), test)
+    train = [own[data.training_items(number)] for number, own in enumerate(rows)]
+    test = rows[0][data.test.rows[:, 0]], rows[1][data.test.rows[:, 1]]
+    return Task(train[0], train[1], len(data.pairs), test)
 
 
 def evaluate(name: str, task: Task) -> tuple[float, float, float]:

@@ -31,8 +31,9 @@ from protclip.model.two_tower import TwoTower
 from protclip.relations.pairs import AlignmentData
 from protclip.scoring.galleries import Gallery, validation_scores
 from protclip.scoring.retrieval import score_retrieval
+from protclip.training.pretrain import load_data
 from protclip.training.running import learning_rate_factor
-from protclip.typing import Matrix
+from protclip.typing import Matrix, Silent
 
 DEFAULTS: dict[str, Any] = {
     "head": "mlp",
@@ -81,12 +82,12 @@ class Task(NamedTuple):
         """Scores of mapped rows [items, d] of both sides."""
 
         def rows(gallery: Gallery) -> tuple[Any, Any]:
-            picked = left[gallery.left], right[gallery.right]
+            picked = left[gallery.rows[:, 0]], right[gallery.rows[:, 1]]
             return tuple(  # type: ignore[return-value]
                 (p / np.linalg.norm(p, axis=1, keepdims=True)).astype(np.float32) for p in picked
             )
 
-        valid = validation_scores(*rows(self.data.valid), self.data.valid, self.names)
+        valid = validation_scores(rows(self.data.valid), self.data.valid, self.names)
         test = score_retrieval(*rows(self.data.test), left_name=self.names[0], right_name=self.names[1])
         both = test.forward, test.backward
         return Scores(
@@ -100,17 +101,12 @@ class Task(NamedTuple):
 def load(folder: Path) -> Task:
     """Features of all items from the towers of a run."""
     config = PretrainConfig.load(folder / "config.toml")
-    setup = config.source.open().setup(
-        config.data, all_paired=config.train.objective == "clip-all", seed=config.train.seed, say=print
-    )
+    data = load_data(config, Silent())
     model, _ = TwoTower.load(folder)
-    data, sides = setup.data, []
-    for column, (name, items, pool) in enumerate(
-        zip(model.names, (data.left, data.right), (data.left_pool, data.right_pool), strict=True)
-    ):
-        side = model.sides[name]
-        rows = encode(side, items, side.encoder, device=torch.device("cpu")).astype(np.float64)
-        known = rows[np.concatenate([data.pairs[:, column], pool])]
+    sides = []
+    for number, (side, tower) in enumerate(zip(data.sides, model.sides.values(), strict=True)):
+        rows = encode(tower, side.items, tower.encoder, device=torch.device("cpu")).astype(np.float64)
+        known = rows[data.training_items(number)]
         spread = known.std(0)
         sides.append((rows - known.mean(0)) / np.where(spread > 1e-6 * spread.max(), spread, 1.0))
     return Task(sides[0], sides[1], data, model.names)
@@ -121,8 +117,8 @@ def whitened(task: Task, ridge: float | None) -> tuple[Matrix, Matrix]:
     if ridge is None:
         return task.left, task.right
     data, result = task.data, []
-    for column, (rows, pool) in enumerate(((task.left, data.left_pool), (task.right, data.right_pool))):
-        known = rows[np.concatenate([data.pairs[:, column], pool])]
+    for number, rows in enumerate((task.left, task.right)):
+        known = rows[data.training_items(number)]
         values, vectors = np.linalg.eigh(np.cov(known.T, bias=True))
         half = vectors / np.sqrt(np.clip(values, 0, None) + ridge * values.mean()) @ vectors.T
         white = rows @ half

@@ -28,16 +28,14 @@ from protclip.losses import Objective
 from protclip.modalities.sequence.adapter import SequenceModality
 from protclip.modalities.structure import StructureModality
 from protclip.model.two_tower import TwoTower
-from protclip.relations.pairs import AlignmentData
-from protclip.scoring.galleries import Gallery
+from protclip.relations.pairs import Side
 from protclip.structure.encoders.encoder import CDConvConfig
 from protclip.structure.encoders.graph import collate_structures
-from protclip.training.batches import Side, StepDataset
-from protclip.training.loop import Loop
+from protclip.training.batches import StepDataset
+from protclip.training.contrast import Contrast
+from protclip.training.loop import Loop, Schedule, Validation
 from protclip.training.running import make_fabric
 from protclip.training.sampler import PairedUnpairedSampler
-
-NOBODY = Gallery([], np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 def main() -> None:
@@ -65,14 +63,11 @@ def main() -> None:
     half = len(proteins) // 2
     pairs = np.stack([np.arange(half), np.arange(half)], 1)
     free = np.arange(half, len(proteins))
-    data = AlignmentData(proteins, corpus.sequences(), pairs, free, free, NOBODY, NOBODY)
     model = TwoTower(structure, sequence, dim=256)
     sequence.encoder.requires_grad_(False)
-    sides = Side(structure, proteins), Side(sequence, data.right, features)
-    sampler = PairedUnpairedSampler(
-        data.pairs, data.left_pool, data.right_pool, batch_size=options.batch_size, seed=0
-    )
-    dataset = StepDataset(sampler, *sides, views=True, micro_batch_size=None)
+    sides = [Side(structure, proteins, free), Side(sequence, corpus.sequences(), free, features)]
+    sampler = PairedUnpairedSampler(pairs, [free, free], batch_size=options.batch_size, seed=0)
+    dataset = StepDataset(sampler, sides, views=True, micro_batch_size=None)
     config = TrainConfig(device=options.device, batch_size=options.batch_size, workers=options.workers)
     fabric = make_fabric(
         device=options.device, devices=1, num_nodes=1, precision="auto", batch_size=options.batch_size
@@ -86,19 +81,16 @@ def main() -> None:
         steps.append(time.perf_counter())
 
     with tempfile.TemporaryDirectory() as folder:
-        loop = Loop(
+        contrast = Contrast(
             fabric,
             model,
             Objective(loss_preset("default")),
-            dataset,
             config,
             steps=options.steps,
-            epoch_steps=options.steps,
-            folder=Path(folder),
-            scratch=(True, False),
-            validate=lambda model: {},
-            on_step=note,
+            validate=lambda model: Validation((0.0,), {}),
         )
+        schedule = Schedule(options.steps, options.steps, workers=options.workers)
+        loop = Loop(fabric, contrast, dataset, schedule, folder=Path(folder), on_step=note)
         loop.run(resume=False)
     # The first steps start the workers and fill the queue.
     skip = 2

@@ -15,7 +15,7 @@ Indices: TypeAlias = NDArray[np.int64]
 """Places in a sequence of items [n], or whole numbers in general."""
 
 Pairs: TypeAlias = NDArray[np.int64]
-"""Matches [n, 2]: the place on the left and the place on the right."""
+"""Matches [n, 2]: the number of an item of the first side, and of its partner of the second."""
 
 Vectors: TypeAlias = NDArray[np.float32]
 """One vector an item [n, d]."""

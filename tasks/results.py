@@ -80,7 +80,7 @@ class Results:
                 "structure_encoder": _structure_encoder(network),
                 "kept_epoch": trained.progress.best_epoch,
                 "stopped_early": trained.progress.stopped_early,
-                "seconds": round(trained.progress.seconds, 1),
+                "seconds": round(trained.progress.total_seconds, 1),
                 "trained_parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
             },
             "parent": trained.parent.facts,

@@ -25,13 +25,17 @@ from protclip.tasks.config import FinetuneConfig
 from protclip.tasks.dataset import TaskData
 from protclip.tasks.definitions import Recipe
 from protclip.tasks.evaluation import validation_score
-from protclip.tasks.loop import TaskLoop
 from protclip.tasks.metrics import fmax
 from protclip.tasks.network import TaskNetwork
 from protclip.tasks.starting_towers import Parent, build_towers
+from protclip.tasks.supervision import Supervision
 from protclip.tasks.task_loss import TaskLoss, class_weights
 from protclip.tasks.trained import Alone, Trained, tower_inputs
+from protclip.training.loop import Loop, Schedule
 from protclip.typing import Display, Indices, Vectors
+
+CHECKPOINT_SECONDS = 60.0
+"""Longest stretch of training that a crash can lose."""
 
 SCALE_ROWS = 512
 """Training proteins whose features set the scale of the classifier's input."""
@@ -47,7 +51,11 @@ class TowerItems(Sequence[Any]):
         return len(self.rows)
 
     def __getitem__(self, index: Any) -> Any:
-        return self.data.items(self.rows[[index]], [self.tower])[self.tower][0]
+        return self.take(np.array([index]))[0]
+
+    def take(self, index: Indices) -> list[Any]:
+        """Several items, read in one call."""
+        return self.data.items(self.rows[index], [self.tower])[self.tower]
 
 
 class SeedTraining:
@@ -147,20 +155,28 @@ class SeedTraining:
             logits = current.predict(held, device=device, precision=config.precision)
             return validation_score(task, logits, truth)
 
-        display.begin(f"{task.name} (seed {seed})", recipe.epochs * dataset.sampler.epoch_steps)
-        loop = TaskLoop(
+        schedule = Schedule(
+            steps=recipe.epochs * dataset.sampler.epoch_steps,
+            epoch_steps=dataset.sampler.epoch_steps,
+            patience=recipe.patience,
+            rows="epoch",
+            checkpoint_seconds=CHECKPOINT_SECONDS,
+            # By time, not by epoch: an epoch on frozen features takes less than writing the state.
+            checkpoint_each_epoch=False,
+            workers=config.workers,
+            resume_hint=f"Go on with `protclip finetune {task.name} --out {self.out} --resume`",
+        )
+        supervision = Supervision(
             fabric,
             network,
             TaskLoss(task.kind, weights),
-            dataset,
             recipe,
             seed=seed,
-            folder=folder,
+            steps=schedule.steps,
             validate=validate,
-            workers=config.workers,
-            resume_hint=f"Go on with `protclip finetune {task.name} --out {self.out} --resume`",
-            on_step=display.advance,
         )
+        display.begin(f"{task.name} (seed {seed})", schedule.steps)
+        loop = Loop(fabric, supervision, dataset, schedule, folder=folder, on_step=display.advance)
         progress = loop.run(resume=resume)
         display.end()
         logits = network.predict(held, device=device, precision=config.precision)

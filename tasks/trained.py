@@ -11,9 +11,9 @@ from torch import Tensor
 
 from protclip.tasks.calibration import Calibrator
 from protclip.tasks.dataset import TaskData
-from protclip.tasks.loop import Progress
 from protclip.tasks.network import TaskNetwork
 from protclip.tasks.starting_towers import Parent
+from protclip.training.loop import Progress
 from protclip.typing import Indices, Vectors
 
 

@@ -28,6 +28,11 @@ class LinearMaps:
     right_weight: Matrix
     correlations: Matrix
 
+    @property
+    def affine(self) -> tuple[tuple[Matrix, Matrix], tuple[Matrix, Matrix]]:
+        """Mean and weight of each side."""
+        return (self.left_mean, self.left_weight), (self.right_mean, self.right_weight)
+
     def left(self, x: Matrix) -> Matrix:
         """Map left features [n, d_left] to [n, k]."""
         return np.asarray((x - self.left_mean) @ self.left_weight.T)

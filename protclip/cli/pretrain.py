@@ -72,21 +72,20 @@ def _run(settings: PretrainConfig, folder: Path, resume: bool) -> None:
     from rich.console import Console
 
     from protclip.cli.display import TerminalDisplay
-    from protclip.training.pretrain import Pretraining
+    from protclip.training.pretrain import run_pretraining
     from protclip.training.report import metrics_lines, metrics_table
 
     display = TerminalDisplay()
-    run = Pretraining(settings, folder, display)
     try:
-        evaluation = run.run(resume=resume)
+        evaluation, losses, is_main = run_pretraining(settings, folder, display, resume=resume)
     finally:
         display.end()
-    if not run.is_main:
+    if not is_main:
         return
     console = Console()
-    if run.losses:
+    if losses:
         console.print(
-            "final losses: " + ", ".join(f"{k} {v:.4f}" for k, v in run.losses.items()), highlight=False
+            "final losses: " + ", ".join(f"{k} {v:.4f}" for k, v in losses.items()), highlight=False
         )
     if evaluation is None:
         console.print("no item was held out, so there is nothing to score")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +20,12 @@ from protclip.files import atomic_write
 from protclip.inference.aligned_model import load
 from protclip.inference.encode import pick_device
 from protclip.model.two_tower import TwoTower
-from protclip.relations.pairs import Setup, Source
+from protclip.relations.pairs import AlignmentData
 from protclip.training.batch_size import BatchSize, choose_batch_size, training_vectors
 from protclip.training.plots import COLOURS, plain, save_figure
+from protclip.training.pretrain import load_data
 from protclip.training.sampling_size import MOST_ITEMS, TOLERANCE, SizeCurve, size_curve
-
-if TYPE_CHECKING:
-    from protclip.typing import Display
+from protclip.typing import Display, Silent
 
 Curves = dict[str, list[SizeCurve]]
 
@@ -96,36 +96,32 @@ def _vectors(
 ) -> tuple[dict[str, NDArray[np.float32]], int]:
     """Vectors of the training items by modality, and the number of training items."""
     train = config.train
-    config.source.validate()
     torch.manual_seed(seed)
-    source: Source = config.source.open()
+    config = dataclasses.replace(config, train=dataclasses.replace(train, seed=seed))
     display.begin(f"vectors (seed {seed})", 1)
-    setup = source.setup(
-        config.data, all_paired=False, seed=seed, say=display.say if say else lambda text: None
-    )
+    data = load_data(config, display if say else Silent())
     device = pick_device(train.device)
-    towers = _untrained(setup, config) if model is None else _trained(model, setup, train.device)
+    towers = _untrained(data, config) if model is None else _trained(model, data, train.device)
     vectors = training_vectors(
-        towers.to(device), setup.data, (None, None), items=MOST_ITEMS, precision=train.precision, seed=seed
+        towers.to(device), data, items=MOST_ITEMS, precision=train.precision, seed=seed
     )
     display.advance(1)
     display.end()
-    data = setup.data
-    return vectors, len(data.pairs) + max(len(data.left_pool), len(data.right_pool))
+    return vectors, len(data)
 
 
-def _untrained(setup: Setup, config: PretrainConfig) -> TwoTower:
-    return TwoTower(setup.left, setup.right, dim=config.model.dim)
+def _untrained(data: AlignmentData, config: PretrainConfig) -> TwoTower:
+    return TwoTower(*(side.modality for side in data.sides), dim=config.model.dim)
 
 
-def _trained(model: Path, setup: Setup, device: str) -> TwoTower:
+def _trained(model: Path, data: AlignmentData, device: str) -> TwoTower:
     towers = load(model, device).towers
-    if towers.names != (setup.left.name, setup.right.name):
+    if towers.names != data.names:
         raise ConfigError(
             "the model has other modalities than the data",
             where=f"--model {model}",
             got=" and ".join(towers.names),
-            expected=f"{setup.left.name} and {setup.right.name}",
+            expected=" and ".join(data.names),
         )
     return towers
 

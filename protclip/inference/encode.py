@@ -13,8 +13,7 @@ from torch import Tensor
 from protclip.errors import ConfigError
 from protclip.modalities.base import CUDA_BATCH, Modality, budget_batches
 from protclip.model.two_tower import TwoTower
-from protclip.scoring.galleries import Gallery
-from protclip.typing import Done, Vectors
+from protclip.typing import Done
 
 
 def running_total(tell: Done) -> Done:
@@ -129,21 +128,14 @@ def project_features(model: TwoTower, name: str, features: Tensor) -> NDArray[np
     return np.concatenate(parts) if parts else np.zeros((0, model.dim), np.float32)
 
 
-def gallery_vectors(
-    model: TwoTower,
-    gallery: Gallery,
-    items: tuple[Sequence[Any], Sequence[Any]],
-    features: tuple[Tensor | None, Tensor | None],
-    *,
-    precision: str = "auto",
-) -> tuple[Vectors, Vectors]:
-    """Unit vectors of both sides of a gallery, from items or from precomputed tower features."""
-    sides = []
-    for name, index, own, ready in zip(
-        model.names, (gallery.left, gallery.right), items, features, strict=True
-    ):
-        if ready is not None:
-            sides.append(project_features(model, name, ready[index]))
-        else:
-            sides.append(embed_items(model, name, [own[int(i)] for i in index], precision=precision))
-    return sides[0], sides[1]
+def take(items: Sequence[Any], index: NDArray[np.int64]) -> list[Any]:
+    """The items at ``index``, in one call where the sequence reads many at once (has ``take``).
+
+    Examples
+    --------
+    >>> take("abc", np.array([2, 0]))
+    ['c', 'a']
+    """
+    if hasattr(items, "take"):
+        return list(items.take(index))
+    return [items[int(i)] for i in index]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from protclip.config.sources import SourceOptions
 from protclip.errors import ConfigError, DataError
 from protclip.inference.aligned_model import AlignedModel
-from protclip.inference.encode import embed_items
+from protclip.inference.encode import embed_items, take
 from protclip.relations.pairs import Source
 from protclip.scoring.galleries import Evaluation, score
 from protclip.typing import Say
@@ -41,13 +41,13 @@ def evaluate_held_out(
     if split not in ("auto", "all"):
         raise ConfigError("unknown split", where="--split", got=repr(split), expected="auto or all")
     names = model.towers.names
-    sides = (model.towers.sides[names[0]], model.towers.sides[names[1]])
     source: Source = options.open()
-    gallery, left, right = source.held_out(sides, model.facts, split=split, say=say)
+    sides = list(model.towers.sides.values())
+    gallery, items = source.held_out(sides, model.facts, split=split, say=say)
     if len(gallery) < 2:
         raise DataError("too few items to score", where=options.kind, got=str(len(gallery)))
-    rows = [
-        embed_items(model.towers, name, [items[int(i)] for i in index], precision=model.precision)
-        for name, items, index in ((names[0], left, gallery.left), (names[1], right, gallery.right))
+    vectors = [
+        embed_items(model.towers, name, take(own, index), precision=model.precision)
+        for name, own, index in zip(names, items, gallery.rows.T, strict=True)
     ]
-    return score(rows[0], rows[1], gallery, names, block)
+    return score(vectors, gallery, names, block)

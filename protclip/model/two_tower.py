@@ -43,7 +43,7 @@ class TwoTower(nn.Module):
 
     Parameters
     ----------
-    left, right : Modality
+    *sides : Modality
         The two sides; their names must differ.
     dim : int
         Width of the shared space.
@@ -59,14 +59,12 @@ class TwoTower(nn.Module):
     Raises
     ------
     ConfigError
-        If the two sides share a name or ``head`` is unknown.
+        If there are not two sides of different names, or ``head`` is unknown.
     """
 
     def __init__(
         self,
-        left: Modality[Any],
-        right: Modality[Any],
-        *,
+        *sides: Modality[Any],
         dim: int = 256,
         head: str = "mlp",
         temperature: float = 0.07,
@@ -74,13 +72,16 @@ class TwoTower(nn.Module):
         max_scale: float = 100.0,
     ) -> None:
         super().__init__()
-        if left.name == right.name:
-            raise ConfigError("the two sides must have different names", got=f"{left.name!r} twice")
+        self.sides: dict[str, Modality[Any]] = {side.name: side for side in sides}
+        if len(sides) != 2 or len(self.sides) != 2:
+            raise ConfigError(
+                "a model has two sides of different names",
+                got=", ".join(repr(side.name) for side in sides) or "none",
+            )
         if head not in HEADS:
             raise ConfigError(
                 "unknown projection head", where="head", got=repr(head), expected=" or ".join(HEADS)
             )
-        self.sides: dict[str, Modality[Any]] = {left.name: left, right.name: right}
         self.dim = dim
         self.head_kind = head
         self.max_scale = max_scale
@@ -92,9 +93,9 @@ class TwoTower(nn.Module):
 
     @property
     def names(self) -> tuple[str, str]:
-        """Names of the left and the right modality."""
-        left, right = self.sides
-        return left, right
+        """Names of the two modalities, in the order of the sides."""
+        first, second = self.sides
+        return first, second
 
     @property
     def scale(self) -> Tensor:
@@ -146,10 +147,8 @@ class TwoTower(nn.Module):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> TwoTower:
         """Rebuild an untrained model from :meth:`config`."""
-        left, right = (build_side(side) for side in config["sides"])
         return cls(
-            left,
-            right,
+            *(build_side(side) for side in config["sides"]),
             dim=config["dim"],
             head=config["head"],
             max_scale=config["max_scale"],

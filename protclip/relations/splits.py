@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -28,18 +28,6 @@ class Splits:
         """The parts as ids, to be stored with a run."""
         return {name: [ids[i] for i in getattr(self, name)] for name in ("train", "valid", "test")}
 
-    @classmethod
-    def from_dict(cls, parts: Mapping[str, Sequence[str]], ids: Sequence[str]) -> Splits:
-        """Take up stored parts in a corpus with these ids.
-
-        Raises
-        ------
-        DataError
-            If a stored id is not in the corpus.
-        """
-        row = {id: i for i, id in enumerate(ids)}
-        return cls(*(_rows(parts, name, row) for name in ("train", "valid", "test")))
-
 
 class Pairing(NamedTuple):
     """Which training domains are matched pairs and which are not; corpus indices, int64.
@@ -48,45 +36,13 @@ class Pairing(NamedTuple):
     ----------
     paired
         Domains whose structure and sequence are shown together, sorted.
-    unpaired_left
-        Domains that give their structure only, in random order.
-    unpaired_right
-        Domains that give their sequence only, in a random order of its own. The same domains as on
-        the left with ``pools="shuffled"``, others with ``pools="disjoint"``.
+    unpaired
+        For each side the domains of which it alone is given, in a random order of its own. The same domains
+        for both with ``pools="shuffled"``, others with ``pools="disjoint"``.
     """
 
     paired: Indices
-    unpaired_left: Indices
-    unpaired_right: Indices
-
-    def to_dict(self, ids: Sequence[str]) -> dict[str, list[str]]:
-        """The three groups as ids, to be stored with a run."""
-        names = ("paired", "unpaired_left", "unpaired_right")
-        return {name: [ids[i] for i in getattr(self, name)] for name in names}
-
-    @classmethod
-    def from_dict(cls, parts: Mapping[str, Sequence[str]], ids: Sequence[str]) -> Pairing:
-        """Take up a stored pairing in a corpus with these ids.
-
-        Raises
-        ------
-        DataError
-            If a stored id is not in the corpus.
-        """
-        row = {id: i for i, id in enumerate(ids)}
-        return cls(*(_rows(parts, name, row) for name in ("paired", "unpaired_left", "unpaired_right")))
-
-
-def _rows(parts: Mapping[str, Sequence[str]], name: str, row: Mapping[str, int]) -> Indices:
-    try:
-        return np.array([row[id] for id in parts[name]], np.int64)
-    except KeyError as error:
-        raise DataError(
-            "the stored assignment does not fit this corpus",
-            where=name,
-            got=f"no {error}",
-            hint="Use the corpus that the run was made with",
-        ) from None
+    unpaired: tuple[Indices, Indices]
 
 
 def split_by_superfamily(
@@ -159,7 +115,7 @@ def split_by_superfamily(
 
 def assign_pairs(
     clusters: Sequence[str] | NDArray[np.str_],
-    fraction: float,
+    paired: float,
     seed: int,
     pools: Pools = "shuffled",
     *,
@@ -178,7 +134,7 @@ def assign_pairs(
     clusters
         Cluster of each domain of the corpus, see :func:`pairing_clusters`; an empty name is a cluster
         of its own.
-    fraction
+    paired
         Share of the domains that stays paired, 0 to 1, both included.
     seed
         Of the draw; with `ids` the result does not depend on the order of the domains.
@@ -193,16 +149,16 @@ def assign_pairs(
     Raises
     ------
     ConfigError
-        If `fraction` or `pools` is not one of the above.
+        If `paired` or `pools` is not one of the above.
 
     Examples
     --------
     >>> pairs = assign_pairs(["a", "a", "b", "b"], 0.5, seed=1)
-    >>> len(pairs.paired), sorted(pairs.unpaired_left) == sorted(pairs.unpaired_right)
+    >>> len(pairs.paired), sorted(pairs.unpaired[0]) == sorted(pairs.unpaired[1])
     (2, True)
     """
-    if not 0 <= fraction <= 1:
-        raise ConfigError("fraction out of range", where="--paired", got=str(fraction), expected="0 to 1")
+    if not 0 <= paired <= 1:
+        raise ConfigError("fraction out of range", where="--paired", got=str(paired), expected="0 to 1")
     if pools not in ("shuffled", "disjoint"):
         raise ConfigError("unknown pools", where="--pools", got=repr(pools), expected="shuffled or disjoint")
     if ids is None:
@@ -211,13 +167,14 @@ def assign_pairs(
     names = [str(clusters[i]) or f"\0{ids[i]}" for i in chosen]
     groups = [chosen[group] for group in _groups(names, [ids[i] for i in chosen])]
     rng = np.random.default_rng([seed, 1])
-    target = max(round(fraction * len(chosen)), int(fraction > 0))
-    paired, rest = _fill(_shuffled(groups, seed), target, at_least_one=fraction > 0)
-    left = right = rest
+    target = max(round(paired * len(chosen)), int(paired > 0))
+    kept, rest = _fill(_shuffled(groups, seed), target, at_least_one=paired > 0)
+    halves = (rest, rest)
     if pools == "disjoint":
         n_rest = sum(map(len, rest))
-        left, right = _fill(rest, (n_rest + 1) // 2, at_least_one=n_rest > 0)
-    return Pairing(_join(paired), rng.permutation(_join(left)), rng.permutation(_join(right)))
+        halves = _fill(rest, (n_rest + 1) // 2, at_least_one=n_rest > 0)
+    first, second = (rng.permutation(_join(half)) for half in halves)
+    return Pairing(_join(kept), (first, second))
 
 
 def pairing_clusters(codes: NDArray[np.str_], clusters: NDArray[np.str_]) -> NDArray[np.str_]:
@@ -286,8 +243,8 @@ def pdb_code(id: str) -> str | None:
     return match[1] if match else None
 
 
-def overlap_by_pdb(left: Sequence[str], right: Sequence[str]) -> list[str]:
-    """The ids on the right whose PDB entry also occurs on the left (training corpus and test set, say).
+def overlap_by_pdb(known: Sequence[str], asked: Sequence[str]) -> list[str]:
+    """The ids ``asked`` whose PDB entry also occurs among those ``known`` (test set and training, say).
 
     Ids without a PDB code cannot be compared and are never reported.
 
@@ -296,5 +253,5 @@ def overlap_by_pdb(left: Sequence[str], right: Sequence[str]) -> list[str]:
     >>> overlap_by_pdb(["1oaiA00", "1oaiB01", "2abcA00"], ["1OAI_C", "3xyz_A"])
     ['1OAI_C']
     """
-    known = {code for code in map(pdb_code, left) if code}
-    return [id for id in right if pdb_code(id) in known]
+    codes = {code for code in map(pdb_code, known) if code}
+    return [id for id in asked if pdb_code(id) in codes]

@@ -1,7 +1,8 @@
-"""Score a model on a gallery: retrieval in both directions and nearest-neighbour class accuracy."""
+"""Score matched vectors on a gallery: retrieval in both directions and nearest-neighbour class accuracy."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +15,13 @@ from protclip.typing import Indices, Vectors
 
 @dataclass(frozen=True)
 class Gallery:
-    """Matched items for cross-modal retrieval: row i of ``left`` belongs to row i of ``right``.
+    """Matched items for retrieval from one side to the other.
 
     Attributes
     ----------
     ids : list of str
-    left, right : int64 arrays [n]
-        Indices into the items of :class:`AlignmentData`.
+    rows : int64 array [n, 2]
+        Numbers of the matched items among the items of the first and of the second side.
     sizes : int64 array [n] or None
         Size of each item (residues), for the length-matched rank.
     labels : list of str or None
@@ -32,8 +33,7 @@ class Gallery:
     """
 
     ids: list[str]
-    left: Indices
-    right: Indices
+    rows: Indices
     sizes: Indices | None = None
     labels: list[str] | None = None
     clusters: list[str] | None = None
@@ -51,22 +51,23 @@ class Evaluation:
     ----------
     metrics : dict
         The object of ``metrics.json``: ``retrieval`` and, with class labels, ``<scheme>_knn`` of both sides.
-    left, right : float32 arrays [n, dim]
+    vectors : two float32 arrays [n, dim]
+        Of the two sides.
     directions : two of DirectionScores
-        Ranks of the partners behind the metrics, left queries first; in the order of the gallery.
+        Ranks of the partners behind the metrics, queries of the first side first; in the order of the
+        gallery.
     """
 
     metrics: dict[str, Any]
-    left: Vectors
-    right: Vectors
+    vectors: Sequence[Vectors]
     directions: tuple[DirectionScores, DirectionScores]
 
 
 def score(
-    left: Vectors, right: Vectors, gallery: Gallery, names: tuple[str, str], block: int | None = None
+    vectors: Sequence[Vectors], gallery: Gallery, names: tuple[str, str], block: int | None = None
 ) -> Evaluation:
-    """Metrics of matched vectors; ``block`` scores within blocks of that many items."""
-    scores = _retrieval(left, right, gallery, names, block)
+    """Metrics of matched vectors, two arrays [n, dim]; ``block`` scores within blocks of that many items."""
+    scores = _retrieval(vectors, gallery, names, block)
     metrics: dict[str, Any] = {"retrieval": scores.metrics()}
     if gallery.labels is not None and any(gallery.labels):
         known = np.array([bool(label) for label in gallery.labels])
@@ -76,16 +77,16 @@ def score(
             if gallery.clusters is None
             else [c for c, k in zip(gallery.clusters, known, strict=True) if k]
         )
-        metrics[f"{gallery.scheme}_knn"] = dict(knn_accuracy(left[known], labels, clusters))
-        metrics[f"{gallery.scheme}_knn_{names[1]}"] = dict(knn_accuracy(right[known], labels, clusters))
-    return Evaluation(metrics, left, right, (scores.forward, scores.backward))
+        for suffix, rows in zip(("", f"_{names[1]}"), vectors, strict=True):
+            metrics[f"{gallery.scheme}_knn{suffix}"] = dict(knn_accuracy(rows[known], labels, clusters))
+    return Evaluation(metrics, vectors, (scores.forward, scores.backward))
 
 
 def validation_scores(
-    left: Vectors, right: Vectors, gallery: Gallery, names: tuple[str, str]
+    vectors: Sequence[Vectors], gallery: Gallery, names: tuple[str, str]
 ) -> dict[str, float]:
     """Numbers for the log. ``score``, the mean reciprocal rank, picks the epoch: it is smoother than R@k."""
-    scores = _retrieval(left, right, gallery, names, None)
+    scores = _retrieval(vectors, gallery, names, None)
     both = (scores.forward, scores.backward)
     mrr = float(_reciprocal(scores).mean())
     return {
@@ -97,10 +98,10 @@ def validation_scores(
 
 
 def reciprocal_ranks(
-    left: Vectors, right: Vectors, gallery: Gallery, names: tuple[str, str]
+    vectors: Sequence[Vectors], gallery: Gallery, names: tuple[str, str]
 ) -> NDArray[np.float64]:
     """Reciprocal rank of each item's partner, averaged over both directions, float64 [n]."""
-    return _reciprocal(_retrieval(left, right, gallery, names, None))
+    return _reciprocal(_retrieval(vectors, gallery, names, None))
 
 
 def _reciprocal(scores: RetrievalScores) -> NDArray[np.float64]:
@@ -109,8 +110,8 @@ def _reciprocal(scores: RetrievalScores) -> NDArray[np.float64]:
 
 
 def _retrieval(
-    left: Vectors, right: Vectors, gallery: Gallery, names: tuple[str, str], block: int | None
+    vectors: Sequence[Vectors], gallery: Gallery, names: tuple[str, str], block: int | None
 ) -> RetrievalScores:
     return score_retrieval(
-        left, right, left_name=names[0], right_name=names[1], lengths=gallery.sizes, block=block
+        *vectors, left_name=names[0], right_name=names[1], lengths=gallery.sizes, block=block
     )

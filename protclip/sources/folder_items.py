@@ -57,6 +57,10 @@ class Collected:
                 self.items.append(item)
                 self.digests.append(side.digest(item))
 
+    def name_of(self, index: Indices) -> list[str]:
+        """Ids of some items."""
+        return [self.ids[i] for i in index]
+
     def _fail(self, reason: str, id: str) -> None:
         self.failed[reason] += 1
         self.examples.setdefault(reason, id)
@@ -70,23 +74,22 @@ class Collected:
 
 
 @dataclass
-class Paired:
+class Matches:
     """Both sides with their matches as numbers.
 
     Attributes
     ----------
-    left, right : Collected
+    sides : two of Collected
     pairs : list of (int, int)
-        Left and right number, in the order of the datasets.
+        Numbers of an item of the first side and one of the second, in the order of the datasets.
     own_split : dict
-        Left number -> part, where the datasets are divided.
+        Number of an item of the first side -> part, where the datasets are divided.
     held_ids : set of str
         Ids of either side that belong to a held-out part but have no readable partner.
     notices : list of str
     """
 
-    left: Collected
-    right: Collected
+    sides: tuple[Collected, Collected]
     pairs: list[tuple[int, int]]
     own_split: dict[int, str]
     held_ids: set[str]
@@ -96,14 +99,14 @@ class Paired:
     def fingerprint(self) -> str:
         """Hash of all items and matches."""
         total = hashlib.sha256()
-        for side in (self.left, self.right):
+        for side in self.sides:
             for id, digest in zip(side.ids, side.digests, strict=True):
                 total.update(id.encode() + b"\0" + digest)
         total.update(np.array(self.pairs, np.int64).tobytes())
         return total.hexdigest()[:32]
 
 
-def read_paired(datasets: Sequence[Matched], sides: tuple[Modality[Any], Modality[Any]]) -> Paired:
+def read_matches(datasets: Sequence[Matched], modalities: Sequence[Modality[Any]]) -> Matches:
     """Read both sides of all datasets.
 
     Raises
@@ -111,26 +114,26 @@ def read_paired(datasets: Sequence[Matched], sides: tuple[Modality[Any], Modalit
     DataError
         If nothing can be read, or no listed pair names two items.
     """
-    left, right = Collected(), Collected()
+    sides = Collected(), Collected()
     listed: list[tuple[str, str]] = []
     parts: dict[str, str] = {}
     held: set[str] = set()
     notices: list[str] = []
     for matched, prefix in zip(datasets, _prefixes(datasets), strict=True):
         notices += [f"{matched.name}: {notice}" for notice in matched.notices]
-        first = len(left.ids)
-        left.read(sides[0], matched.left, prefix)
-        right.read(sides[1], matched.right, prefix)
+        first = len(sides[0].ids)
+        for side, modality, source in zip(sides, modalities, (matched.left, matched.right), strict=True):
+            side.read(modality, source, prefix)
         if matched.pairs is None:
-            listed += [(id, id) for id in left.ids[first:]]
+            listed += [(id, id) for id in sides[0].ids[first:]]
         else:
             listed += [(prefix + a, prefix + b) for a, b in matched.pairs]
         parts |= {prefix + id: part for id, part in matched.splits.items()}
-    for side, collected in zip(sides, (left, right), strict=True):
-        notices += collected.notices(side.name)
-        if not collected.ids:
-            raise DataError("nothing readable", where=f"{side.name} side", got="; ".join(collected.failed))
-    rows = {id: i for i, id in enumerate(left.ids)}, {id: i for i, id in enumerate(right.ids)}
+    for modality, side in zip(modalities, sides, strict=True):
+        notices += side.notices(modality.name)
+        if not side.ids:
+            raise DataError("nothing readable", where=f"{modality.name} side", got="; ".join(side.failed))
+    rows = [{id: i for i, id in enumerate(side.ids)} for side in sides]
     pairs = []
     for a, b in dict.fromkeys(listed):
         if a in rows[0] and b in rows[1]:
@@ -143,25 +146,26 @@ def read_paired(datasets: Sequence[Matched], sides: tuple[Modality[Any], Modalit
             "no listed pair names two readable items",
             where=", ".join(matched.name for matched in datasets),
             got=f"pairs such as {example[0]!r} and {example[1]!r}",
-            expected=f"ids such as {left.ids[0]!r} and {right.ids[0]!r}",
+            expected="ids such as " + " and ".join(repr(side.ids[0]) for side in sides),
         )
     named = {a for a, _ in listed}
-    lost = sum(id in named for id in left.ids) - len({i for i, _ in pairs})
+    lost = sum(id in named for id in sides[0].ids) - len({i for i, _ in pairs})
     if lost and any(matched.pairs is not None for matched in datasets):
-        notices.append(f"{lost} {sides[0].name} items have no readable partner and are unpaired")
+        notices.append(f"{lost} {modalities[0].name} items have no readable partner and are unpaired")
     own = {rows[0][id]: part for id, part in parts.items() if id in rows[0]}
-    return Paired(left, right, pairs, own, held, notices)
+    return Matches(sides, pairs, own, held, notices)
 
 
-def groups_of(paired: Paired, sides: tuple[Modality[Any], Modality[Any]]) -> tuple[Indices, int]:
-    """Group number of each left item: items that share a partner, or are copies of each other on either side.
+def groups_of(matches: Matches, modalities: Sequence[Modality[Any]]) -> tuple[Indices, int]:
+    """Group number of each item of the first side: equal for items that share a partner or are copies.
 
     Returns
     -------
-    int64 array [number of left items], int
-        Groups, and the number of left items that are copies of an earlier one.
+    int64 array [number of items], int
+        Groups, and the number of items that are copies of an earlier one.
     """
-    leader = list(range(len(paired.left.ids)))
+    first_side, second_side = matches.sides
+    leader = list(range(len(first_side.ids)))
 
     def find(i: int) -> int:
         while leader[i] != i:
@@ -175,32 +179,32 @@ def groups_of(paired: Paired, sides: tuple[Modality[Any], Modality[Any]]) -> tup
 
     copies = 0
     first_of: dict[Any, int] = {}
-    if sides[0].equal_items_leak:
-        for i, digest in enumerate(paired.left.digests):
+    if modalities[0].equal_items_leak:
+        for i, digest in enumerate(first_side.digests):
             first = first_of.setdefault(digest, i)
             copies += first != i
             join(first, i)
     partner: dict[Any, int] = {}
-    for i, j in paired.pairs:
-        key = paired.right.digests[j] if sides[1].equal_items_leak else j
+    for i, j in matches.pairs:
+        key = second_side.digests[j] if modalities[1].equal_items_leak else j
         join(partner.setdefault(key, i), i)
     return np.array([find(i) for i in range(len(leader))], np.int64), copies
 
 
-def divide(paired: Paired, groups: Indices, division: DataConfig) -> tuple[dict[str, Indices], list[str]]:
-    """Left items with partners in the parts train, valid and test; a group is never divided.
+def divide(matches: Matches, groups: Indices, split: DataConfig) -> tuple[dict[str, Indices], list[str]]:
+    """Items of the first side with partners in the parts train, valid and test; a group is never divided.
 
     The datasets' own split counts where there is one; parts that it does not have are drawn from its
-    training part, like all parts of a dataset without split, by ``division``.
+    training part, like all parts of a dataset without split, by ``split``.
 
     Returns
     -------
     dict of int64 arrays, list of str
         Parts, and sentences for the user.
     """
-    with_partner = np.array(sorted({i for i, _ in paired.pairs}), np.int64)
+    with_partner = np.array(sorted({i for i, _ in matches.pairs}), np.int64)
     notices: list[str] = []
-    part_of = {int(i): paired.own_split.get(int(i), "train") for i in with_partner}
+    part_of = {int(i): matches.own_split.get(int(i), "train") for i in with_partner}
     highest: dict[int, int] = {}
     for i in with_partner:
         rank = PARTS.index(part_of[int(i)])
@@ -214,20 +218,20 @@ def divide(paired: Paired, groups: Indices, division: DataConfig) -> tuple[dict[
     for i, part in part_of.items():
         if i not in dropped:
             parts[part].append(i)
-    wanted = {"valid": division.valid_fraction, "test": division.test_fraction}
+    wanted = {"valid": split.valid_fraction, "test": split.test_fraction}
     if missing := {part: share for part, share in wanted.items() if not parts[part] and share > 0}:
         rows = parts["train"]
         drawn = split_by_superfamily(
             [f"group {groups[i]}" for i in rows],
-            [paired.left.ids[i] for i in rows],
+            [matches.sides[0].ids[i] for i in rows],
             valid=missing.get("valid", 0.0),
             test=missing.get("test", 0.0),
-            seed=division.split_seed,
+            seed=split.split_seed,
         )
         parts["train"] = [rows[i] for i in drawn.train]
         for part in missing:
             parts[part] = [rows[i] for i in getattr(drawn, part)]
-        if paired.own_split:
+        if matches.own_split:
             notices.append(f"the split has no {' and no '.join(missing)} part: drawn from its training part")
     return {part: np.array(sorted(rows), np.int64) for part, rows in parts.items()}, notices
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from protclip.data.files.vector_file import VectorFile
 from protclip.errors import ConfigError, DataError, ProtclipError
 from protclip.modalities.base import Modality
 from protclip.modalities.structure import StructureModality
-from protclip.relations.splits import Splits
 from protclip.typing import Indices, Say
 
 
@@ -31,6 +31,10 @@ class CorpusStructures(Sequence[Any]):
 
     def __getitem__(self, index: Any) -> Any:
         return self.corpus[int(self.rows[index])]
+
+    def take(self, index: Indices) -> list[Any]:
+        """Several structures, read in one call."""
+        return self.corpus.proteins(self.rows[index])
 
 
 class VectorItems(Sequence[Any]):
@@ -79,21 +83,20 @@ def open_corpus(cath: str, *, min_plddt: float = 0.0, say: Say = lambda text: No
 
 
 def extra_structures(
-    side: StructureModality, source: str, splits: Splits, sequences: Sequence[str]
+    side: StructureModality, source: str, held: AbstractSet[str]
 ) -> tuple[list[Any], list[str]]:
-    """Unpaired structures of a folder that equal no held-out domain, with sentences on those left out."""
+    """Unpaired structures of a folder that equal no held-out sequence, with sentences on those left out."""
     if not source:
         return [], []
     items, notes = _read_all(side.read(source), f"--unpaired-structures {source}")
-    held = {sequences[i] for i in (*splits.valid, *splits.test)}
     kept = [item for item in items if item.has_ca.any() and item.sequence not in held]
     return kept, notes + _left_out(items, kept, source)
 
 
 def extra_others(
-    side: Modality[Any], source: str, vectors: VectorFile | None, splits: Splits, sequences: Sequence[str]
+    side: Modality[Any], source: str, vectors: VectorFile | None, held: AbstractSet[str]
 ) -> tuple[list[Any], list[str]]:
-    """Unpaired sequences (or vectors) of a file that equal no held-out domain, with such sentences."""
+    """Unpaired sequences (or vectors) of a file that equal no held-out one, with such sentences."""
     if not source:
         return [], []
     if vectors is not None and Path(source).suffix not in (".h5", ".hdf5"):
@@ -103,7 +106,6 @@ def extra_others(
             expected="an HDF5 file of vectors of the same kind, since --vectors is given",
         )
     items, notes = _read_all(side.read(source), f"--unpaired-sequences {source}")
-    held = set() if vectors is not None else {sequences[i] for i in (*splits.valid, *splits.test)}
     kept = [item for item in items if not (isinstance(item, str) and item in held)]
     return kept, notes + _left_out(items, kept, source)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,14 @@ from protclip.modalities.base import Modality
 from protclip.modalities.sequence.adapter import SequenceModality
 from protclip.modalities.structure import StructureModality
 from protclip.modalities.vectors import VectorsModality
-from protclip.relations.pairs import AlignmentData, HeldOut, ListItems, Setup
+from protclip.relations.pairs import AlignmentData, HeldOut, ListItems, Side
 from protclip.relations.splits import (
     Splits,
     assign_pairs,
-    overlap_by_pdb,
     pairing_clusters,
     split_by_superfamily,
 )
-from protclip.scoring.galleries import Gallery
+from protclip.sources.domains import TRAINING_GROUPS_KEY, Domains, domain_facts, ids_of_parts, split_rows
 from protclip.sources.protein_items import (
     CorpusStructures,
     VectorItems,
@@ -35,8 +35,6 @@ from protclip.sources.protein_items import (
 )
 from protclip.structure.encoders.by_name import encoder_config
 from protclip.typing import Indices, Say
-
-TRAINING_GROUPS_KEY = "train_superfamilies"
 
 
 def sequence_side(options: ProteinOptions, seed: int, say: Say) -> SequenceModality:
@@ -60,99 +58,84 @@ class ProteinSource:
     def __init__(self, options: ProteinOptions) -> None:
         self.options = options
 
-    def setup(
-        self, division: DataConfig, *, all_paired: bool = False, seed: int = 0, say: Say = lambda text: None
-    ) -> Setup:
+    def setup(self, split: DataConfig, *, seed: int = 0, say: Say = lambda text: None) -> AlignmentData:
         """Both sides, and the domains divided by superfamily and S35 cluster; see the protocol."""
         options = self.options
         corpus = open_corpus(options.cath, min_plddt=options.min_plddt, say=say)
-        left = StructureModality(
+        structures = StructureModality(
             encoder_config(options.structure_encoder, options.structure_size, input=options.structure_input),
             min_plddt=options.min_plddt,
         )
         vectors = VectorFile.open(options.vectors) if options.vectors else None
         rows, notices = _usable(corpus, vectors, options.vectors, np.arange(len(corpus)))
-        resolved: dict[str, Any] = {}
-        remarks: list[str] = []
-        right: Modality[Any]
-        if vectors is not None:
-            right = VectorsModality(vectors.dim, stands_for="sequence", source=Path(options.vectors).name)
-        else:
-            right = sequence_side(options, seed, say)
-            origin = right.provenance
-            resolved = {"sequence_encoder": origin.name, "esm_init": origin.kind, "tune": right.tune}
-            if origin.message:
-                remarks.append(origin.message)
-            long = right.remarks(corpus.sequences(rows))
-            notices += [f"{count} sequences are {text}" for text, count in long.items()]
-
-        ids = [corpus.ids[i] for i in rows]
-        codes, clusters = corpus.codes[rows].tolist(), corpus.clusters[rows].tolist()
-        sequences = corpus.sequences(rows)
-        sizes = corpus.lengths[rows].astype(np.int64)
-        structures: Sequence[Any] = CorpusStructures(corpus, rows)
-        others: Sequence[Any] = VectorItems(vectors, ids) if vectors is not None else sequences
-
-        splits = _split(corpus, rows, division)
-        fraction = 1.0 if all_paired else division.paired
-        grouped = pairing_clusters(corpus.codes[rows], corpus.clusters[rows])
-        pairing = assign_pairs(grouped, fraction, seed, division.pools, ids=ids, index=splits.train)
-        train = splits.train
-        paired, pool_left, pool_right = pairing
-        extra_left, left_notes = extra_structures(left, options.unpaired_structures, splits, sequences)
-        extra_right, right_notes = extra_others(right, options.unpaired_sequences, vectors, splits, sequences)
-        notices += left_notes + right_notes
-
-        n = len(ids)
-        galleries = [
-            _gallery(np.asarray(index), ids, codes, clusters, sizes) for index in (splits.valid, splits.test)
-        ]
-        facts = {
-            "corpus": options.cath or "the corpus shipped with protclip",
-            "corpus_fingerprint": corpus.fingerprint,
-            "domains": n,
-            "train_domains": len(train),
-            "valid_domains": len(splits.valid),
-            "test_domains": len(splits.test),
-            "paired_fraction": fraction,
-            "pairs": len(paired),
-            "unpaired_structures": len(pool_left) + len(extra_left),
-            "unpaired_sequences": len(pool_right) + len(extra_right),
-            "pools": division.pools,
-            "pairing": "by S35 cluster, held-out split by superfamily",
-            TRAINING_GROUPS_KEY: sorted({codes[i] for i in train if codes[i]}),
-        }
-        shared = overlap_by_pdb([ids[i] for i in train], [ids[i] for i in splits.test])
-        if shared:
-            facts["test_domains_whose_pdb_entry_is_in_training"] = len(shared)
-        return Setup(
-            left,
-            right,
-            AlignmentData(
-                ListItems(structures, extra_left),
-                ListItems(others, extra_right),
-                np.stack([paired, paired], 1),
-                np.concatenate([pool_left, n + np.arange(len(extra_left))]).astype(np.int64),
-                np.concatenate([pool_right, n + np.arange(len(extra_right))]).astype(np.int64),
-                galleries[0],
-                galleries[1],
-                facts,
-                notices,
-                {
-                    "train": [ids[i] for i in train],
-                    "valid": galleries[0].ids,
-                    "test": galleries[1].ids,
-                    "paired": [ids[i] for i in paired],
-                    "unpaired_structures": [ids[i] for i in pool_left],
-                    "unpaired_sequences": [ids[i] for i in pool_right],
-                },
+        second = self._second_side(vectors, corpus.sequences(rows), seed, say)
+        domains = Domains.of(corpus, rows)
+        splits = split_rows(corpus, rows, split)
+        pairing = assign_pairs(
+            pairing_clusters(corpus.codes[rows], corpus.clusters[rows]),
+            split.paired,
+            seed,
+            split.pools,
+            ids=domains.ids,
+            index=splits.train,
+        )
+        extra, left_out = self._extra_items((structures, second.modality), vectors, splits, domains)
+        own: tuple[Sequence[Any], Sequence[Any]] = (
+            CorpusStructures(corpus, rows),
+            VectorItems(vectors, domains.ids) if vectors is not None else domains.sequences,
+        )
+        sides = tuple(
+            Side(modality, ListItems(items, more), _pool(unpaired, len(rows), len(more)))
+            for modality, items, more, unpaired in zip(
+                (structures, second.modality), own, extra, pairing.unpaired, strict=True
+            )
+        )
+        return AlignmentData(
+            (sides[0], sides[1]),
+            np.stack([pairing.paired, pairing.paired], 1),
+            domains.gallery(splits.valid),
+            domains.gallery(splits.test),
+            domain_facts(
+                options.cath, corpus, domains, splits, pairing, split, [len(side.pool) for side in sides]
             ),
-            resolved,
-            remarks,
+            [*notices, *second.notices, *left_out],
+            ids_of_parts(domains, splits, pairing),
+            second.resolved,
+            second.remarks,
         )
 
+    def _second_side(
+        self, vectors: VectorFile | None, sequences: Sequence[str], seed: int, say: Say
+    ) -> SecondSide:
+        """Sequences, or the vectors that stand for them."""
+        options = self.options
+        if vectors is not None:
+            source = Path(options.vectors).name
+            return SecondSide(VectorsModality(vectors.dim, stands_for="sequence", source=source))
+        modality = sequence_side(options, seed, say)
+        origin = modality.provenance
+        return SecondSide(
+            modality,
+            {"sequence_encoder": origin.name, "esm_init": origin.kind, "tune": modality.tune},
+            [origin.message] if origin.message else [],
+            [f"{count} sequences are {text}" for text, count in modality.remarks(sequences).items()],
+        )
+
+    def _extra_items(
+        self,
+        modalities: tuple[StructureModality, Modality[Any]],
+        vectors: VectorFile | None,
+        splits: Splits,
+        domains: Domains,
+    ) -> tuple[tuple[list[Any], list[Any]], list[str]]:
+        """Truly unpaired items of both sides from files, and what was left out of them."""
+        held = {domains.sequences[i] for i in (*splits.valid, *splits.test)}
+        first, notes = extra_structures(modalities[0], self.options.unpaired_structures, held)
+        second, more = extra_others(modalities[1], self.options.unpaired_sequences, vectors, held)
+        return (first, second), notes + more
+
     def held_out(
-        self, sides: tuple[Modality[Any], Modality[Any]], facts: Mapping[str, Any], *, split: str, say: Say
+        self, sides: Sequence[Modality[Any]], facts: Mapping[str, Any], *, split: str, say: Say
     ) -> HeldOut:
         """Domains that a trained model has not seen.
 
@@ -176,16 +159,9 @@ class ProteinSource:
         rows, notices = _usable(corpus, file, vectors, rows)
         for notice in notices:
             say(notice)
-        ids = [corpus.ids[i] for i in rows]
-        gallery = _gallery(
-            np.arange(len(rows)),
-            ids,
-            corpus.codes[rows].tolist(),
-            corpus.clusters[rows].tolist(),
-            corpus.lengths[rows].astype(np.int64),
-        )
-        right: Sequence[Any] = corpus.sequences(rows) if file is None else VectorItems(file, ids)
-        return HeldOut(gallery, CorpusStructures(corpus, rows), right)
+        domains = Domains.of(corpus, rows)
+        second: Sequence[Any] = domains.sequences if file is None else VectorItems(file, domains.ids)
+        return HeldOut(domains.gallery(np.arange(len(rows))), (CorpusStructures(corpus, rows), second))
 
 
 def _usable(
@@ -220,33 +196,19 @@ def _parts(rows: Indices, most: int = 1024) -> Iterator[Indices]:
         yield rows[start : start + most]
 
 
-def _split(corpus: Corpus, rows: Indices, data: DataConfig) -> Splits:
-    """The split of the whole corpus, cut down to ``rows`` and numbered within them.
+@dataclass(frozen=True)
+class SecondSide:
+    """The modality beside the structures, options that were left open to it, and what to say of it."""
 
-    Splitting before anything is left out makes the held-out part the same for every kind of sequence side.
-    """
-    whole = split_by_superfamily(
-        corpus.codes, corpus.ids, valid=data.valid_fraction, test=data.test_fraction, seed=data.split_seed
-    )
-    place = np.full(len(corpus), -1)
-    place[rows] = np.arange(len(rows))
-    parts = (place[part] for part in (whole.train, whole.valid, whole.test))
-    return Splits(*(part[part >= 0] for part in parts))
+    modality: Modality[Any]
+    resolved: dict[str, Any] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
 
-def _gallery(
-    index: Indices, ids: Sequence[str], codes: Sequence[str], clusters: Sequence[str], sizes: Indices
-) -> Gallery:
-    classified = any(codes)
-    return Gallery(
-        [ids[i] for i in index],
-        index,
-        index,
-        sizes[index],
-        [codes[i] for i in index] if classified else None,
-        [clusters[i] for i in index] if classified else None,
-        scheme="cath",
-    )
+def _pool(unpaired: Indices, own: int, extra: int) -> Indices:
+    """Numbers of the items without partner: those of the corpus, and the extra ones behind all of it."""
+    return np.concatenate([unpaired, own + np.arange(extra)]).astype(np.int64)
 
 
 def _unseen(facts: Mapping[str, Any], corpus: Corpus, say: Say) -> Indices:

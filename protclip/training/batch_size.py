@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from protclip.errors import DataError
-from protclip.inference.encode import embed_items, project_features
 from protclip.model.two_tower import TwoTower
 from protclip.relations.pairs import AlignmentData
 from protclip.training.sampling_size import TOLERANCE, SizeCurve, size_curve
+from protclip.training.tower_features import side_vectors
 
 ITEMS = 512
 """Training items of each modality that are embedded for the choice."""
@@ -45,7 +44,6 @@ class BatchSize:
 def training_vectors(
     model: TwoTower,
     data: AlignmentData,
-    features: tuple[Tensor | None, Tensor | None],
     *,
     items: int = ITEMS,
     precision: str = "auto",
@@ -56,16 +54,10 @@ def training_vectors(
     was_training = model.training
     model.eval()
     with torch.random.fork_rng(devices=[]):  # the weights and batches that follow stay those of a fixed size
-        for number, (name, own, ready) in enumerate(
-            zip(model.names, (data.left, data.right), features, strict=True)
-        ):
-            pool = (data.left_pool, data.right_pool)[number]
-            index = np.unique(np.concatenate([data.pairs[:, number], pool]))
+        for number, side in enumerate(data.sides):
+            index = np.unique(data.training_items(number))
             index = np.sort(np.random.default_rng([seed, 7, number]).permutation(index)[:items])
-            if ready is not None:
-                found[name] = project_features(model, name, ready[index])
-            else:
-                found[name] = embed_items(model, name, [own[int(i)] for i in index], precision=precision)
+            found[side.name] = side_vectors(model, side, index, precision=precision)
     model.train(was_training)
     return found
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from protclip.modalities.base import Modality
+from protclip.inference.encode import take
+from protclip.relations.pairs import Side
 from protclip.training.sampler import PairedUnpairedSampler
+from protclip.typing import Indices
 
 T = TypeVar("T")
+Generators = Sequence[np.random.Generator]
+Kind = Literal["items", "view", "keywords"]
 
 VIEW_DROPOUT = 0.3
 """Feature dropout that makes the augmented view of a frozen tower's features."""
@@ -23,9 +26,20 @@ VIEW_DROPOUT = 0.3
 
 @dataclass
 class Stream:
-    """One embedding stream of a step: a side, plain or as an augmented view, in chunks of rows."""
+    """What one tower embeds in one step.
+
+    Attributes
+    ----------
+    name : str
+        The side.
+    kind : {"items", "view", "keywords"}
+        Items as they are, their augmented views, or the prompts of their keywords.
+    chunks : list
+        Collated batches, or tensors of features; their rows follow each other.
+    """
 
     name: str
+    kind: Kind
     chunks: list[Any]
 
 
@@ -35,55 +49,43 @@ class StepBatch:
 
     Attributes
     ----------
-    streams : dict
-        ``left`` and ``right``, and with self-supervision ``left_view`` and ``right_view``.
+    streams : list of Stream
+        Those of the first side, then those of the second.
     n_pairs : int
-        This process's matched rows, which come first in every stream.
+        This process's matched rows, which come first in every stream of items and views.
     items : dict
-        ``left`` and ``right``: int64 [n], the item of each row.
+        By side: int64 [n], the item of each row.
     candidates : dict
-        For sides with keywords, whose prompts are the stream ``left_keywords`` or ``right_keywords``: bool
-        [matched rows, keywords] of all processes, in the order of gathered rows.
+        By side, where it has keywords: bool [matched rows, keywords] of all processes, in the order of
+        gathered rows.
     """
 
-    streams: dict[str, Stream]
+    streams: list[Stream]
     n_pairs: int
     items: dict[str, Tensor]
     candidates: dict[str, Tensor]
 
 
-class Side:
-    """Items of one modality as the loop sees them: raw items, or a frozen tower's features."""
-
-    def __init__(self, modality: Modality[Any], items: Sequence[Any], features: Tensor | None = None) -> None:
-        self.modality = modality
-        self.items = items
-        self.features = features
-        self.mean = None if features is None else features.mean(0)
-
-    def collate(self, index: NDArray[np.int64], rngs: Sequence[np.random.Generator] | None) -> Any:
-        """Batch of the items at ``index``; with generators, of their augmented views."""
-        if self.features is None or self.mean is None:
-            items = [self.items[int(i)] for i in index]
-            if rngs is not None:
-                items = [self.modality.augment(item, rng) for item, rng in zip(items, rngs, strict=True)]
-            return self.modality.collate(items)
-        rows = self.features[torch.from_numpy(index)]
-        if rngs is None:
-            return rows
-        keep = np.stack([rng.random(rows.shape[1]) >= VIEW_DROPOUT for rng in rngs])
-        # Dropping to the mean is dropping to zero of standardised features, whatever their location.
-        return self.mean + (rows - self.mean) * torch.from_numpy(keep) / (1 - VIEW_DROPOUT)
-
-
 class StepDataset(Dataset[StepBatch]):
-    """Map from step number to :class:`StepBatch`, a pure function of (seed, step, rank)."""
+    """Map from step number to :class:`StepBatch`, a pure function of (seed, step, rank).
+
+    Parameters
+    ----------
+    sampler : PairedUnpairedSampler
+    sides : sequence of Side
+        In the order of the sampler's pools.
+    views, keywords : bool
+        Whether augmented views and keywords of the items are wanted.
+    micro_batch_size : int or None
+        Rows of a chunk; None makes one chunk of all.
+    rank, world_size : int
+        This process, and the number of processes that share the batch.
+    """
 
     def __init__(
         self,
         sampler: PairedUnpairedSampler,
-        left: Side,
-        right: Side,
+        sides: Sequence[Side],
         *,
         views: bool,
         micro_batch_size: int | None,
@@ -91,40 +93,37 @@ class StepDataset(Dataset[StepBatch]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.sampler = sampler
-        self.sides = {"left": left, "right": right}
+        self.sampler, self.sides = sampler, list(sides)
         self.views, self.keywords = views, keywords
         self.micro_batch_size = micro_batch_size
-        self.rank = rank
-        self.world_size = world_size
+        self.rank, self.world_size = rank, world_size
 
     def __getitem__(self, step: int) -> StepBatch:
         rows = self.sampler.batch(step)
         # Rows are numbered in the global batch: views do not depend on the number of processes.
         pair_rows = np.arange(len(rows.pairs))[self.rank :: self.world_size]
-        streams: dict[str, Stream] = {}
-        items: dict[str, Tensor] = {}
-        candidates: dict[str, Tensor] = {}
-        for column, (key, unpaired) in enumerate((("left", rows.left), ("right", rows.right))):
+        found = StepBatch([], len(pair_rows), {}, {})
+        for column, (side, unpaired) in enumerate(zip(self.sides, rows.unpaired, strict=True)):
             mine = np.arange(len(unpaired))[self.rank :: self.world_size]
             index = np.concatenate([rows.pairs[pair_rows, column], unpaired[mine]])
             place = np.concatenate([pair_rows, len(rows.pairs) + mine])
-            side = self.sides[key]
-            items[key] = torch.from_numpy(index)
-            streams[key] = Stream(side.modality.name, self._chunks(side, index, None))
+            found.items[side.name] = torch.from_numpy(index)
+            # Read once: the items and their views are made from the same objects.
+            items = take(side.items, index) if side.features is None else []
+            found.streams.append(Stream(side.name, "items", self._chunks(side, index, items, None)))
             if self.views:
                 rngs = [np.random.default_rng([self.sampler.seed, 3 + column, step, int(i)]) for i in place]
-                streams[f"{key}_view"] = Stream(side.modality.name, self._chunks(side, index, rngs))
+                found.streams.append(Stream(side.name, "view", self._chunks(side, index, items, rngs)))
             if self.keywords and side.modality.has_keywords:
-                own, candidates[key] = self._keywords(side, rows.pairs[:, column])
+                own, found.candidates[side.name] = self._keywords(side, rows.pairs[:, column])
                 if own:
-                    streams[f"{key}_keywords"] = Stream(side.modality.name, own)
-        return StepBatch(streams, len(pair_rows), items, candidates)
+                    found.streams.append(Stream(side.name, "keywords", own))
+        return found
 
-    def _keywords(self, side: Side, paired: NDArray[np.int64]) -> tuple[list[Any], Tensor]:
+    def _keywords(self, side: Side, paired: Indices) -> tuple[list[Any], Tensor]:
         """Prompts of this process's share of the keywords of a batch's pairs, and who has which."""
         gathered = [i for rank in range(self.world_size) for i in paired[rank :: self.world_size]]
-        found = [side.modality.keywords(side.items[int(i)]) for i in gathered]
+        found = [side.modality.keywords(item) for item in take(side.items, np.array(gathered, np.int64))]
         every = sorted({word for words in found for word in words})
         words = [word for rank in range(self.world_size) for word in every[rank :: self.world_size]]
         has = torch.tensor([[word in of for word in words] for of in map(set, found)], dtype=torch.bool)
@@ -133,14 +132,36 @@ class StepDataset(Dataset[StepBatch]):
         chunks = [side.modality.collate(prompts[i : i + size]) for i in range(0, len(prompts), size)]
         return chunks, has.reshape(len(paired), len(words))
 
-    def _chunks(
-        self, side: Side, index: NDArray[np.int64], rngs: Sequence[np.random.Generator] | None
-    ) -> list[Any]:
+    def _chunks(self, side: Side, index: Indices, items: Sequence[Any], rngs: Generators | None) -> list[Any]:
         size = self.micro_batch_size or max(len(index), 1)
-        return [
-            side.collate(index[i : i + size], None if rngs is None else rngs[i : i + size])
-            for i in range(0, len(index), size)
-        ]
+        chunks = []
+        for start in range(0, len(index), size):
+            part = slice(start, start + size)
+            own = None if rngs is None else rngs[part]
+            chunks.append(
+                _collate(side, items[part], own)
+                if side.features is None
+                else _feature_rows(side, side.features, index[part], own)
+            )
+        return chunks
+
+
+def _collate(side: Side, items: Sequence[Any], rngs: Generators | None) -> Any:
+    """Batch of the items; with generators, of their augmented views."""
+    if rngs is not None:
+        items = [side.modality.augment(item, rng) for item, rng in zip(items, rngs, strict=True)]
+    return side.modality.collate(items)
+
+
+def _feature_rows(side: Side, features: Tensor, index: Indices, rngs: Generators | None) -> Tensor:
+    """Features of the items at ``index``; with generators, some of each dropped."""
+    rows = features[torch.from_numpy(index)]
+    if rngs is None:
+        return rows
+    keep = np.stack([rng.random(rows.shape[1]) >= VIEW_DROPOUT for rng in rngs])
+    # Dropping to the mean is dropping to zero of standardised features, whatever their location.
+    mean = side.mean_feature
+    return mean + (rows - mean) * torch.from_numpy(keep) / (1 - VIEW_DROPOUT)
 
 
 def step_loader(dataset: Dataset[T], start: int, stop: int, *, workers: int) -> Iterator[T]:

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from protclip.alignment.cca import fit_cca
 from protclip.errors import ConfigError
@@ -19,17 +17,24 @@ RIDGES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 DIMS = (16, 32, 64, 128, 256)
 
 
-def fit_closed_form(
-    model: TwoTower, data: AlignmentData, features: tuple[Tensor | None, Tensor | None]
-) -> None:
-    """Set both heads by CCA of the pairs; ridge and dimensions by validation retrieval where there is any."""
+def fit_closed_form(model: TwoTower, data: AlignmentData) -> None:
+    """Set both heads by CCA of the pairs; ridge and dimensions by validation retrieval where there is any.
+
+    Parameters
+    ----------
+    model : TwoTower
+    data : AlignmentData
+        Both sides with features.
+    """
     if len(data.pairs) < 2:
         raise ConfigError("CCA learns from pairs alone", where="--paired", got=f"{len(data.pairs)} pairs")
-    if features[0] is None or features[1] is None:
-        raise ConfigError("CCA needs the features of both towers")
-    heads = [model.heads[name] for name in model.names]
-    rows = _standardised(heads[0], features[0]), _standardised(heads[1], features[1])
-    x, y = rows[0][data.pairs[:, 0]], rows[1][data.pairs[:, 1]]
+    heads: list[Any] = [model.heads[side.name] for side in data.sides]
+    rows = []
+    for head, side in zip(heads, data.sides, strict=True):
+        if side.features is None:
+            raise ConfigError("CCA needs the features of both towers")
+        rows.append(head.standardise(side.features).double().numpy())
+    x, y = (own[members] for own, members in zip(rows, data.pairs.T, strict=True))
     best, best_score = None, -np.inf
     for ridge in RIDGES:
         for dim in sorted({min(d, model.dim) for d in DIMS}):
@@ -37,21 +42,16 @@ def fit_closed_form(
             if len(data.valid) < 2:
                 value = -abs(np.log(ridge / 3.0)) - abs(np.log(dim / 64))
             else:
-                left = maps.left(rows[0][data.valid.left]).astype(np.float32)
-                right = maps.right(rows[1][data.valid.right]).astype(np.float32)
-                value = validation_scores(left, right, data.valid, model.names)["score"]
+                vectors = [
+                    apply(own[index]).astype(np.float32)
+                    for apply, own, index in zip(
+                        (maps.left, maps.right), rows, data.valid.rows.T, strict=True
+                    )
+                ]
+                value = validation_scores(vectors, data.valid, model.names)["score"]
             if value > best_score:
                 best, best_score = maps, value
     if best is None:
         raise ConfigError("CCA found no map: the features are constant or not finite")
-    for name, mean, weight in (
-        (model.names[0], best.left_mean, best.left_weight),
-        (model.names[1], best.right_mean, best.right_weight),
-    ):
-        head: Any = model.heads[name]
+    for head, (mean, weight) in zip(heads, best.affine, strict=True):
         head.start_from(torch.from_numpy(mean).float(), torch.from_numpy(weight).float())
-
-
-def _standardised(head: Any, features: Tensor) -> NDArray[np.float64]:
-    rows: NDArray[np.float64] = head.standardise(features).double().numpy()
-    return rows

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from protclip.config.pretraining import PretrainConfig
 from protclip.files import atomic_write
-from protclip.inference.encode import gallery_vectors
 from protclip.model.two_tower import TwoTower
-from protclip.relations.pairs import AlignmentData, Setup
+from protclip.relations.pairs import AlignmentData
 from protclip.scoring.galleries import Evaluation, score
 from protclip.training.loop import Progress
 from protclip.training.plots import plot_curves, plot_embedding
 from protclip.training.refit import Refit
 from protclip.training.report import model_card, ranks_table
-from protclip.training.tower_features import Features
+from protclip.training.run import Run
+from protclip.training.tower_features import gallery_vectors
 
 
 class Assessment(NamedTuple):
@@ -39,7 +37,6 @@ class Assessment(NamedTuple):
 def assess_model(
     model: TwoTower,
     data: AlignmentData,
-    features: Features,
     *,
     precision: str,
     facts: Mapping[str, Any],
@@ -52,8 +49,6 @@ def assess_model(
     ----------
     model : TwoTower
     data : AlignmentData
-    features : pair of float32 tensors [n, d_left], [m, d_right] or None
-        Of all items, where they are known.
     precision : {"auto", "fp32", "bf16"}
         In which other towers compute.
     facts, loss : mapping
@@ -65,9 +60,8 @@ def assess_model(
     def evaluate(current: TwoTower | None) -> Evaluation | None:
         if current is None or len(data.test) < 2:
             return None
-        items = (data.left, data.right)
-        left, right = gallery_vectors(current, data.test, items, features, precision=precision)
-        return score(left, right, data.test, current.names)
+        vectors = gallery_vectors(current, data.test, data.sides, precision=precision)
+        return score(vectors, data.test, current.names)
 
     before, evaluation = evaluate(replaces), evaluate(model)
     card = model_card(
@@ -82,43 +76,25 @@ def assess_model(
     return Assessment(evaluation, before, card)
 
 
-def finish_run(
-    model: TwoTower,
-    setup: Setup,
-    features: Features,
-    *,
-    config: PretrainConfig,
-    folder: Path,
-    progress: Progress | None,
-    refit: Refit | None,
-) -> Evaluation | None:
+def finish_run(run: Run, progress: Progress | None, refit: Refit | None) -> Evaluation | None:
     """Evaluate on the test gallery, draw, and write ``metrics.json``, ``ranks.csv`` and the model folder.
 
     Parameters
     ----------
-    model : TwoTower
-        As trained.
-    setup : Setup
-        Both sides of the model and the data.
-    features : pair of float32 tensors [n, d_left], [m, d_right] or None
-        Of the towers that were not trained.
-    config : PretrainConfig
-        Options of the run, resolved.
-    folder : Path
-        Run folder; the model goes into its folder ``model``.
+    run : Run
+        With its model as trained; the model folder is its folder ``model``.
     progress : Progress or None
         What the training came to; None where nothing was trained in steps.
     refit : Refit or None
-        The model under other heads, which is kept in place of ``model``.
+        The model under other heads, which is kept in place of the trained one.
 
     Returns
     -------
     Evaluation or None
         Scores of the model that is kept; None with fewer than two test items.
     """
-    train = config.train
-    trained = model
-    model = trained if refit is None else refit.model
+    config, train, data, folder = run.config, run.train, run.data, run.folder
+    model = run.model if refit is None else refit.model
     facts = {
         "source": config.source.kind,
         "objective": train.objective,
@@ -126,32 +102,21 @@ def finish_run(
         "split_seed": config.data.split_seed,
         "valid_fraction": config.data.valid_fraction,
         "test_fraction": config.data.test_fraction,
-        **setup.data.facts,
+        **data.facts,
         **({"refit": refit.facts} if refit is not None else {}),
     }
     evaluation, before, card = assess_model(
         model,
-        setup.data,
-        features,
+        data,
         precision=train.precision,
         facts=facts,
         loss=config.loss.for_objective(train.objective).to_dict() if train.objective != "cca" else {},
-        replaces=trained if model is not trained else None,
+        replaces=run.model if model is not run.model else None,
     )
     if evaluation is not None:
-        test = setup.data.test
-        atomic_write(folder / "ranks.csv", ranks_table(test, evaluation, model.names))
-        if train.plots:
-            plot_embedding(
-                evaluation.left,
-                evaluation.right,
-                test.labels or [""] * len(test),
-                folder / "embedding.svg",
-                left_name=model.names[0],
-                right_name=model.names[1],
-            )
-    if progress is not None and progress.step and train.plots:
-        plot_curves(folder / "log.csv", folder / "curves.svg")
+        atomic_write(folder / "ranks.csv", ranks_table(data.test, evaluation, model.names))
+    if train.plots:
+        _draw(run, progress, evaluation)
     metrics: dict[str, Any] = dict(evaluation.metrics) if evaluation else {}
     metrics["objective"] = train.objective
     metrics["gallery_from"] = config.source.title()
@@ -164,3 +129,16 @@ def finish_run(
     atomic_write(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     model.save(folder / "model", facts=facts, card=card)
     return evaluation
+
+
+def _draw(run: Run, progress: Progress | None, evaluation: Evaluation | None) -> None:
+    if evaluation is not None:
+        test = run.data.test
+        plot_embedding(
+            evaluation.vectors,
+            test.labels or [""] * len(test),
+            run.folder / "embedding.svg",
+            run.model.names,
+        )
+    if progress is not None and progress.step:
+        plot_curves(run.folder / "log.csv", run.folder / "curves.svg")

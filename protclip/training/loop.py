@@ -1,108 +1,180 @@
-"""The training loop: steps, validation, checkpoints, exact resume. It knows no modality by name."""
+"""The training loop: steps, validation, checkpoints, early stopping, exact resume.
+
+It knows neither losses nor modalities: what is trained, and how one step goes, is a :class:`Trainee`.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
-from protclip.config.pretraining import TrainConfig
 from protclip.errors import ProtclipError
-from protclip.losses import Keywords, Objective, Views, gather_views
-from protclip.model.two_tower import Inputs, TwoTower, frozen_statistics
-from protclip.parallel.fsdp import (
-    clip_gradients,
-    gather_blocks,
-    is_sharded,
-    load_optimizer,
-    shard_blocks,
-    whole_optimizer,
-)
-from protclip.training.batches import StepBatch, StepDataset, Stream, step_loader
+from protclip.parallel.fsdp import gather_blocks, load_optimizer, whole_optimizer
+from protclip.training.batches import step_loader
 from protclip.training.checkpoint import load_state, load_trainable_state, save_state, trainable_state
-from protclip.training.running import Interrupted, Log, agree, catch_signals, learning_rate_factor, seed_step
+from protclip.training.running import Interrupted, Log, agree, catch_signals
 from protclip.typing import OnStep
 
-Validate = Callable[[TwoTower], dict[str, float]]
+Score = tuple[float, ...]
+"""What validation says of the weights; larger is better, later entries break ties."""
+
+
+class Validation(NamedTuple):
+    """What validation says: the score that decides which weights are kept, and numbers for the log."""
+
+    score: Score
+    numbers: dict[str, float]
+
+
+class Trainee(ABC):
+    """What a loop trains.
+
+    Attributes
+    ----------
+    model : Module
+        Its trained parameters and buffers are saved and restored.
+    optimizer : Optimizer
+        Its groups say their highest rate as ``peak_lr``.
+    parts : mapping of str to Module
+        Further modules with a state, by the name under which a checkpoint holds it.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    parts: Mapping[str, nn.Module] = {}
+
+    @abstractmethod
+    def rate(self, step: int) -> float:
+        """Learning rate of step ``step`` (from 0) as a share of its peak."""
+
+    @abstractmethod
+    def gradients(self, step: int, batch: Any) -> dict[str, float]:
+        """Compute the losses of a batch by name, ``loss`` the total, and leave its clipped gradient."""
+
+    @abstractmethod
+    def validate(self) -> Validation:
+        """Look at the model in evaluation mode."""
+
+    def numbers(self) -> dict[str, float]:
+        """What the log says of the model after each step."""
+        return {}
 
 
 @dataclass
 class Progress:
-    """What a finished or interrupted loop knows."""
+    """What a finished or interrupted loop knows.
+
+    Attributes
+    ----------
+    step, best_step : int
+        Steps done; steps after which the kept weights were validated.
+    best_score : tuple of float
+    epoch_steps : int
+        Steps between two validations.
+    epoch_loss : float
+        Sum of the losses since the last validation, as a share of the epoch.
+    stopped_early : bool
+        Validation has not improved for as many epochs as the patience allows.
+    losses, last : dict
+        Of the last step; numbers of the last validation.
+    waiting_seconds, total_seconds : float
+        Time spent on waiting for batches, and in all.
+    """
 
     step: int = 0
     best_step: int = 0
-    best_score: float = -math.inf
+    best_score: Score = (-math.inf,)
+    epoch_steps: int = 1
+    epoch_loss: float = 0.0
+    stopped_early: bool = False
     last: dict[str, float] = field(default_factory=dict)
     losses: dict[str, float] = field(default_factory=dict)
     waiting_seconds: float = 0.0
     total_seconds: float = 0.0
 
+    @property
+    def best_epoch(self) -> int:
+        """Number of the validation (from 1) whose weights are kept; 0 for none."""
+        return self.best_step // self.epoch_steps
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long a loop runs and what it leaves behind on the way.
+
+    Attributes
+    ----------
+    steps, epoch_steps : int
+        Steps in all; steps between two validations.
+    patience : int
+        Validations without a better score after which training ends; 0 never ends early.
+    rows : {"step", "epoch"}
+        Whether the log has a row for each step or for each validation.
+    checkpoint_seconds : float
+        Longest time between two checkpoints.
+    checkpoint_each_epoch : bool
+        Whether there is one after each validation too.
+    workers : int
+        Processes that prepare batches.
+    resume_hint : str
+        Tells how to go on with an interrupted run.
+    late : tuple of str
+        Columns of the log that its first row may not have yet.
+    """
+
+    steps: int
+    epoch_steps: int
+    patience: int = 0
+    rows: Literal["step", "epoch"] = "step"
+    checkpoint_seconds: float = 60.0
+    checkpoint_each_epoch: bool = True
+    workers: int = 0
+    resume_hint: str = ""
+    late: tuple[str, ...] = ()
+
 
 class Loop:
-    """Train a model for a number of steps.
+    """Train for a number of steps and keep the weights that validate best.
 
     Parameters
     ----------
     fabric : Fabric
         Device, precision and processes.
-    model : TwoTower
-    objective : Objective
-    dataset : StepDataset
-    config : TrainConfig
-    steps, epoch_steps : int
-        Optimiser steps in all; steps between two validations.
+    trainee : Trainee
+    batches : Dataset
+        Step -> batch, a pure function of the step.
+    schedule : Schedule
     folder : Path
-        Run folder; receives ``log.csv`` and ``state.pt``.
-    scratch : tuple of bool
-        Whether the left and the right tower are trained from scratch (higher learning rate).
-    validate : callable
-        Model -> numbers for the log; ``score`` among them decides which weights are kept.
+        Receives ``log.csv`` and ``state.pt``.
     on_step : callable
-        Called after each step on the main process, for the progress bar.
+        Told of each step, for the progress bar.
     """
 
     def __init__(
         self,
         fabric: Fabric,
-        model: TwoTower,
-        objective: Objective,
-        dataset: StepDataset,
-        config: TrainConfig,
+        trainee: Trainee,
+        batches: Dataset[Any],
+        schedule: Schedule,
         *,
-        steps: int,
-        epoch_steps: int,
         folder: Path,
-        scratch: tuple[bool, bool],
-        validate: Validate,
         on_step: OnStep = lambda step, losses: None,
     ) -> None:
-        self.fabric, self.model, self.objective, self.dataset, self.config = (
-            fabric,
-            model,
-            objective,
-            dataset,
-            config,
-        )
-        self.steps, self.epoch_steps, self.folder = steps, epoch_steps, folder
-        self.validate, self.on_step = validate, on_step
-        if config.strategy == "fsdp":
-            shard_blocks(model.to(fabric.device))
-        optimizer = torch.optim.AdamW(parameter_groups(model, objective, config, scratch))
-        self.wrapped, self.optimizer = fabric.setup(model, optimizer)
-        objective.to(fabric.device)
-        self.progress = Progress()
+        self.fabric, self.trainee, self.batches, self.schedule = fabric, trainee, batches, schedule
+        self.folder, self.on_step = folder, on_step
+        self.progress = Progress(epoch_steps=schedule.epoch_steps)
         self.best: dict[str, Tensor] | None = None
-        self.log = Log(
-            folder / "log.csv", enabled=fabric.is_global_zero, late=("valid_R@1", "valid_R@10", "valid_mrr")
-        )
+        self.log = Log(folder / "log.csv", enabled=fabric.is_global_zero, late=schedule.late)
 
     def run(self, *, resume: bool) -> Progress:
         """Train to the end and leave the best validated weights in the model.
@@ -114,210 +186,124 @@ class Loop:
         ProtclipError
             At the first step whose loss is not finite; the last checkpoint is kept.
         """
-        path = self.folder / "state.pt"
+        path, plan = self.folder / "state.pt", self.schedule
         if resume and path.exists():
             self._restore(path)
         else:
             self.log.start()
+        progress = self.progress
         began = saved = time.monotonic()
         with catch_signals() as stopping:
-            batches = step_loader(self.dataset, self.progress.step, self.steps, workers=self.config.workers)
-            while self.progress.step < self.steps:
+            batches = step_loader(self.batches, progress.step, plan.steps, workers=plan.workers)
+            while progress.step < plan.steps and not progress.stopped_early:
                 waited = time.monotonic()
                 batch = next(batches)
-                self.progress.waiting_seconds += time.monotonic() - waited
-                row = self._step(self.progress.step, batch)
-                self.progress.losses = {k: v for k, v in row.items() if k not in ("step", "rate")}
-                self.progress.step += 1
-                ends_epoch = self.progress.step % self.epoch_steps == 0 or self.progress.step == self.steps
-                if ends_epoch:
-                    row |= self._validate()
-                self.log.add(row)
-                self.on_step(self.progress.step, row)
+                progress.waiting_seconds += time.monotonic() - waited
+                row = self._step(progress.step, batch)
+                progress.step += 1
+                ends_epoch = progress.step % plan.epoch_steps == 0 or progress.step == plan.steps
+                self._write(row, ends_epoch)
                 # One process decides for all, so that none of them saves or stops alone.
-                stop, due = agree(
-                    self.fabric, stopping.asked, time.monotonic() - saved > self.config.checkpoint_seconds
-                )
-                if ends_epoch or due or stop:
+                due = time.monotonic() - saved > plan.checkpoint_seconds
+                stop, due = agree(self.fabric, stopping.asked, due)
+                over = progress.step == plan.steps or progress.stopped_early
+                if due or stop or over or (ends_epoch and plan.checkpoint_each_epoch):
                     self._save(path)
                     saved = time.monotonic()
-                if stop and self.progress.step < self.steps:
+                if stop and not over:
                     raise Interrupted(
-                        f"stopped after step {self.progress.step} of {self.steps}; everything is saved",
+                        f"stopped after step {progress.step} of {plan.steps}; everything is saved",
                         where=str(self.folder),
-                        hint=f"Go on with `protclip pretrain --out {self.folder} --resume`",
+                        hint=plan.resume_hint or None,
                     )
-        self.progress.total_seconds = time.monotonic() - began
+        progress.total_seconds = time.monotonic() - began
         if self.best is not None:
-            load_trainable_state(self.model, self.best, where=str(path))
-        gather_blocks(self.model)
-        return self.progress
+            load_trainable_state(self.trainee.model, self.best, where=str(path))
+        gather_blocks(self.trainee.model)
+        return progress
 
-    def _step(self, step: int, batch: StepBatch) -> dict[str, float]:
-        self.wrapped.train()
-        self.objective.train()
-        rate = learning_rate_factor(step, self.steps, self.config.warmup_fraction)
-        for group in self.optimizer.param_groups:
+    def _step(self, step: int, batch: Any) -> dict[str, float]:
+        rate, optimizer = self.trainee.rate(step), self.trainee.optimizer
+        for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * rate
-        streams = [batch.streams[key] for key in batch.streams]
-        chunks = max(len(stream.chunks) for stream in streams)
-        losses = (
-            self._forward_whole(step, batch) if chunks == 1 else self._forward_chunked(step, batch, chunks)
-        )
-        if self.config.strategy == "fsdp":
-            trained = [p for group in self.optimizer.param_groups for p in group["params"]]
-            clip_gradients(trained, self.config.clip_gradient)
-        else:
-            self.fabric.clip_gradients(
-                self.wrapped, self.optimizer, max_norm=self.config.clip_gradient, error_if_nonfinite=False
-            )
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        row = {"step": float(step + 1), "rate": rate}
-        row |= {name: float(value.detach()) for name, value in losses.items()}
-        row["temperature"] = 1.0 / float(self.model.scale.detach())
-        if not math.isfinite(row["loss"]):
+        losses = self.trainee.gradients(step, batch)
+        if not math.isfinite(losses["loss"]):
             raise ProtclipError(
-                f"the loss is {row['loss']} at step {step + 1}",
+                f"the loss is {losses['loss']} at step {step + 1}",
                 where=str(self.folder),
                 hint="Lower the learning rates, or use --precision fp32; the last checkpoint is kept",
             )
-        return row
+        optimizer.step()
+        optimizer.zero_grad()
+        self.progress.losses = {**losses, **self.trainee.numbers()}
+        self.progress.epoch_loss += losses["loss"] / self.schedule.epoch_steps
+        return {"step": float(step + 1), "rate": rate, **self.progress.losses}
 
-    def _forward_whole(self, step: int, batch: StepBatch) -> dict[str, Tensor]:
-        seed_step(self.config.seed, step, 0, self.fabric.global_rank)
-        keys, inputs = self._chunk(batch.streams, 0)
-        vectors, scale = self.wrapped(inputs)
-        losses = self._losses(dict(zip(keys, vectors, strict=True)), batch, scale)
-        self.fabric.backward(losses["loss"])
-        return losses
-
-    def _forward_chunked(self, step: int, batch: StepBatch, chunks: int) -> dict[str, Tensor]:
-        """The same loss over all rows with one chunk in memory at a time.
-
-        The vectors are computed twice: without gradients for the loss and its gradient with respect to
-        them, then chunk by chunk with the same random numbers to carry that gradient into the towers.
-        """
-        held: dict[str, list[Tensor]] = {key: [] for key in batch.streams}
-        with torch.no_grad(), frozen_statistics(self.model):
-            for chunk in range(chunks):
-                keys, inputs = self._chunk(batch.streams, chunk)
-                seed_step(self.config.seed, step, chunk, self.fabric.global_rank)
-                for key, vector in zip(keys, self.wrapped(inputs)[0], strict=True):
-                    held[key].append(vector)
-        leaves = {key: torch.cat(vectors).requires_grad_() for key, vectors in held.items()}
-        scale = self.model.scale.detach().requires_grad_()
-        losses = self._losses(leaves, batch, scale)
-        torch.autograd.backward(losses["loss"])
-        pieces = {
-            key: torch.split(leaf.grad, [len(v) for v in held[key]])
-            for key, leaf in leaves.items()
-            if leaf.grad is not None
-        }
-        for chunk in range(chunks):
-            keys, inputs = self._chunk(batch.streams, chunk)
-            seed_step(self.config.seed, step, chunk, self.fabric.global_rank)
-            with self.fabric.no_backward_sync(self.wrapped, enabled=chunk < chunks - 1):
-                vectors, own_scale = self.wrapped(inputs)
-                carried = sum(
-                    ((v * pieces[k][chunk]).sum() for k, v in zip(keys, vectors, strict=True) if k in pieces),
-                    start=vectors[0].sum() * 0,
-                )
-                if chunk == 0 and scale.grad is not None:
-                    carried = carried + own_scale * scale.grad
-                self.fabric.backward(carried)
-        return losses
-
-    def _chunk(self, streams: dict[str, Stream], chunk: int) -> tuple[list[str], Inputs]:
-        present = {key: s for key, s in streams.items() if chunk < len(s.chunks)}
-        # Views lack residues, prompts are no captions: a tower's running statistics are for the items alone.
-        altered = [place for place, key in enumerate(present) if key not in ("left", "right")]
-        parts = [(s.name, self._move(s.chunks[chunk])) for s in present.values()]
-        return list(present), Inputs(parts, altered)
-
-    def _losses(self, vectors: dict[str, Tensor], batch: StepBatch, scale: Tensor) -> dict[str, Tensor]:
-        """Losses over the rows of all processes, matched rows first."""
-
-        def keywords(key: str) -> Keywords | None:
-            if key not in batch.candidates:
-                return None
-            # A process may have no share of few keywords.
-            rows = vectors.get(f"{key}_keywords", vectors[key][:0])
-            return Keywords(rows, self._move(batch.candidates[key]))
-
-        views = Views(
-            u=vectors["left"],
-            v=vectors["right"],
-            u_view=vectors.get("left_view"),
-            v_view=vectors.get("right_view"),
-            n_pairs=batch.n_pairs,
-            scale=scale,
-            u_items=self._move(batch.items["left"]),
-            v_items=self._move(batch.items["right"]),
-            u_keywords=keywords("left"),
-            v_keywords=keywords("right"),
-        )
-        losses: dict[str, Tensor] = self.objective(gather_views(views))
-        return losses
-
-    def _move(self, batch: Any) -> Any:
-        return batch.to(self.fabric.device, non_blocking=True)
+    def _write(self, row: dict[str, float], ends_epoch: bool) -> None:
+        """Validate where an epoch ends, log, and show the step."""
+        progress, plan = self.progress, self.schedule
+        found = self._validate() if ends_epoch else {}
+        if plan.rows == "step":
+            self.log.add(row | found)
+        elif ends_epoch:
+            epoch = float(progress.step // plan.epoch_steps)
+            means = {"epoch": epoch, "rate": row["rate"], "loss": progress.epoch_loss}
+            self.log.add(means | found)
+        if ends_epoch:
+            progress.epoch_loss = 0.0
+        self.on_step(progress.step, row | found)
 
     def _validate(self) -> dict[str, float]:
-        self.model.eval()
-        scores = self.validate(self.model)
-        score = scores.pop("score", math.nan)
-        if score > self.progress.best_score:
-            self.progress.best_score, self.progress.best_step = score, self.progress.step
-            self.best = trainable_state(self.model)
-        self.progress.last = scores
-        return scores
+        progress = self.progress
+        self.trainee.model.eval()
+        score, numbers = self.trainee.validate()
+        if score > progress.best_score:
+            progress.best_score, progress.best_step = score, progress.step
+            # A copy: the model goes on changing.
+            self.best = trainable_state(self.trainee.model)
+        since = (progress.step - progress.best_step) // self.schedule.epoch_steps
+        progress.stopped_early = bool(self.schedule.patience) and since >= self.schedule.patience
+        progress.last = numbers
+        return numbers
 
     def _save(self, path: Path) -> None:
         # Of a sharded model, every process gives its part.
-        model, optimizer = trainable_state(self.model), whole_optimizer(self.optimizer)
+        model, optimizer = trainable_state(self.trainee.model), whole_optimizer(self.trainee.optimizer)
         if self.fabric.is_global_zero:
+            progress = self.progress
             save_state(
                 path,
                 {
-                    "step": self.progress.step,
-                    "best_step": self.progress.best_step,
-                    "best_score": self.progress.best_score,
+                    "step": progress.step,
+                    "best_step": progress.best_step,
+                    "best_score": list(progress.best_score),
+                    "epoch_loss": progress.epoch_loss,
+                    "stopped_early": progress.stopped_early,
                     "log_bytes": self.log.sync(),
                     "model": model,
                     "best": self.best,
                     "optimizer": optimizer,
-                    "objective": self.objective.state_dict(),
+                    **{name: part.state_dict() for name, part in self.trainee.parts.items()},
                 },
             )
         self.fabric.barrier()
 
     def _restore(self, path: Path) -> None:
         state = load_state(path)
-        load_trainable_state(self.model, state["model"], where=str(path))
-        load_optimizer(self.optimizer, state["optimizer"])
-        self.objective.load_state_dict(state["objective"])
+        load_trainable_state(self.trainee.model, state["model"], where=str(path))
+        load_optimizer(self.trainee.optimizer, state["optimizer"])
+        for name, part in self.trainee.parts.items():
+            part.load_state_dict(state[name])
         self.best = state["best"]
-        self.progress = Progress(state["step"], state["best_step"], state["best_score"])
+        # Version 0.1 counted a task's best epoch, and had one number for the score of pretraining.
+        epochs = state.get("best_epoch", 0) * self.schedule.epoch_steps
+        score = state["best_score"]
+        self.progress = Progress(
+            step=state["step"],
+            best_step=state.get("best_step", epochs),
+            best_score=tuple(score) if isinstance(score, list) else (score,),
+            epoch_steps=self.schedule.epoch_steps,
+            epoch_loss=state.get("epoch_loss", 0.0),
+            stopped_early=state.get("stopped_early", False),
+        )
         self.log.resume(state["log_bytes"])
-
-
-def parameter_groups(
-    model: TwoTower, objective: nn.Module, config: TrainConfig, scratch: tuple[bool, bool]
-) -> list[dict[str, Any]]:
-    """Trained parameters with their peak rates; no weight decay on vectors (biases, norms, temperature)."""
-    rates: dict[str, float] = {}
-    for name, from_scratch in zip(model.names, scratch, strict=True):
-        rates[f"encoders.{name}."] = config.scratch_lr if from_scratch else config.encoder_lr
-    # Whole and sharded tensors cannot be updated in one call.
-    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
-    named = [*model.named_parameters(), *objective.named_parameters(prefix="objective")]
-    for name, parameter in named:
-        if parameter.requires_grad:
-            rate = next((r for prefix, r in rates.items() if name.startswith(prefix)), config.head_lr)
-            decay = config.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((rate, decay, is_sharded(parameter)), []).append(parameter)
-    return [
-        {"params": parameters, "lr": rate, "peak_lr": rate, "weight_decay": decay}
-        for (rate, decay, _), parameters in groups.items()
-    ]

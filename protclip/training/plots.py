@@ -1,4 +1,4 @@
-"""Pictures of a run: the course of losses and validation, and a map of the shared space.
+"""Pictures of a run: losses and validation over the steps, and a map of the shared space.
 
 Figures are built as objects and drawn by the vector back-end alone; no window, no global figure list, no
 change of matplotlib's settings outlives a call.  The same input gives the same bytes.
@@ -80,12 +80,10 @@ def plot_curves(log_csv: str | Path, out_svg: str | Path) -> None:
 
 
 def plot_embedding(
-    left: ArrayLike,
-    right: ArrayLike,
+    vectors: Sequence[ArrayLike],
     codes: Sequence[str],
     out_svg: str | Path,
-    left_name: str = "left",
-    right_name: str = "right",
+    names: tuple[str, str] = ("left", "right"),
     *,
     method: Literal["auto", "pca", "tsne"] = "auto",
     seed: int = 0,
@@ -96,13 +94,15 @@ def plot_embedding(
 
     Parameters
     ----------
-    left, right : array_like of float, shape (n, D)
-        Embeddings; row i of one is the partner of row i of the other.  They are scaled to unit length.
+    vectors : two array_likes of float, shape (n, D)
+        Embeddings of the two sides; row i of one is the partner of row i of the other.  They are scaled to
+        unit length.
     codes : sequence of str, length n
         CATH codes, of which the first number counts, or any other labels; empty where unknown.
     out_svg : path
         Written atomically.
-    left_name, right_name : str
+    names : two of str
+        Of the sides.
     method : "auto", "pca" or "tsne"
         The two main axes of both modalities together, or t-SNE of the cosines; "auto": t-SNE from 40 points.
     seed : int
@@ -119,11 +119,11 @@ def plot_embedding(
     --------
     >>> import tempfile
     >>> out = Path(tempfile.mkdtemp()) / "embedding.svg"
-    >>> plot_embedding(np.eye(3), np.eye(3), ["1.10.8.10", "2.60.40.10", ""], out)
+    >>> plot_embedding([np.eye(3)] * 2, ["1.10.8.10", "2.60.40.10", ""], out)
     >>> "mainly alpha" in out.read_text()
     True
     """
-    figure = _embedding_figure(left, right, codes, left_name, right_name, method, seed)
+    figure = _embedding_figure(vectors, codes, names, method, seed)
     save_figure(figure, Path(out_svg))
 
 
@@ -252,11 +252,9 @@ def plain(axes: Axes) -> None:
 
 
 def _embedding_figure(
-    left: ArrayLike,
-    right: ArrayLike,
+    vectors: Sequence[ArrayLike],
     codes: Sequence[str],
-    left_name: str,
-    right_name: str,
+    names: tuple[str, str],
     method: str,
     seed: int,
 ) -> Figure:
@@ -267,12 +265,12 @@ def _embedding_figure(
         raise ConfigError(
             "unknown kind of map", where="method", got=repr(method), expected="auto, pca or tsne"
         )
-    u, v = unit_rows(left, left_name), unit_rows(right, right_name)
+    u, v = (unit_rows(rows, name) for rows, name in zip(vectors, names, strict=True))
     if u.shape != v.shape or len(codes) != len(u):
         raise DataError(
             "both modalities and the codes must describe the same items",
             where="embedding map",
-            got=f"{left_name} {u.shape}, {right_name} {v.shape}, {len(codes)} codes",
+            got=f"{names[0]} {u.shape}, {names[1]} {v.shape}, {len(codes)} codes",
         )
     n = len(u)
     rng = np.random.default_rng(seed)
@@ -302,7 +300,7 @@ def _embedding_figure(
             zorder=2,
         )
     note = f"{n} items" if len(shown) == n else f"{len(shown)} of {n} items"
-    axes.set_title(f"{left_name} and {right_name}: shared space ({how}, {note})", fontsize=10, loc="left")
+    axes.set_title(f"{names[0]} and {names[1]}: shared space ({how}, {note})", fontsize=10, loc="left")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_color("#BFBFBF")
@@ -312,7 +310,7 @@ def _embedding_figure(
         look = {"marker": style["marker"], "fillstyle": "full" if style["fill"] else "none"}
         return Line2D([], [], linestyle="", color=colour, markersize=6, label=label, **look)
 
-    sides = zip((left_name, right_name), _MARKS, strict=True)
+    sides = zip(names, _MARKS, strict=True)
     handles = [key(name, "#404040", style) for name, style in sides]
     if few:
         handles.append(Line2D([], [], color=_LINK, linewidth=1.5, label="same item"))

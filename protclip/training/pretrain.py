@@ -4,236 +4,192 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 
 from protclip.config.loss import LossConfig
 from protclip.config.pretraining import PretrainConfig, merge
 from protclip.config.sources import SourceOptions
 from protclip.files import atomic_write
-from protclip.modalities.base import Modality
 from protclip.model.two_tower import TwoTower
-from protclip.relations.pairs import Setup, Source
+from protclip.relations.pairs import AlignmentData, Source
 from protclip.scoring.galleries import Evaluation
 from protclip.training.batch_size import choose_batch_size, training_vectors
 from protclip.training.closed_form import fit_closed_form
 from protclip.training.finish import finish_run
+from protclip.training.loop import Progress
 from protclip.training.refit import Refit, refit_heads
+from protclip.training.run import Run
 from protclip.training.run_folder import open_run_folder
 from protclip.training.running import make_fabric
-from protclip.training.tower_features import Features, standardise_heads, tower_features
+from protclip.training.tower_features import standardise_heads
 from protclip.training.towers import train_towers
 from protclip.typing import Display, Silent
 
 
-class Pretraining:
-    """One run in one folder.
+class Outcome(NamedTuple):
+    """What a finished run came to.
+
+    Attributes
+    ----------
+    evaluation : Evaluation or None
+        Scores on the test gallery; None where no item was held out, and on other processes than the main one.
+    losses : dict
+        Of the last step; empty where nothing was trained in steps.
+    is_main : bool
+        Whether this process wrote the run folder.
+    """
+
+    evaluation: Evaluation | None
+    losses: dict[str, float]
+    is_main: bool
+
+
+def run_pretraining(
+    config: PretrainConfig,
+    folder: Path,
+    display: Display | None = None,
+    data: AlignmentData | None = None,
+    *,
+    resume: bool = False,
+) -> Outcome:
+    """Train, evaluate on held-out items and write the model folder.
 
     Parameters
     ----------
     config : PretrainConfig
     folder : Path
         Run folder, created where needed.
-    display : Display
-    setup : Setup, optional
-        Both sides and the data, where they do not come from ``config.source``.
+    display : Display, optional
+    data : AlignmentData, optional
+        Both sides and their items, where they do not come from ``config.source``.
+    resume : bool
+        Go on with the run in ``folder``.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds another run, or the options contradict each other.
     """
+    run = _begin(config, folder, display or Silent(), data, resume=resume)
+    progress = _train(run, resume=resume)
+    evaluation = None
+    if run.is_main:
+        run.model.eval()
+        evaluation = finish_run(run, progress, _refit(run))
+    run.fabric.barrier()
+    return Outcome(evaluation, progress.losses if progress else {}, run.is_main)
 
-    def __init__(
-        self,
-        config: PretrainConfig,
-        folder: Path,
-        display: Display | None = None,
-        setup: Setup | None = None,
-    ) -> None:
-        if setup is not None:
-            config = dataclasses.replace(config, source=SourceOptions())
-        self.config, self.folder, self.setup = config, folder, setup
-        self.display: Display = display or Silent()
-        self.is_main = True
-        self.losses: dict[str, float] = {}
 
-    def run(self, *, resume: bool = False) -> Evaluation | None:
-        """Train, evaluate on held-out items and write the model folder.
-
-        Returns
-        -------
-        Evaluation or None
-            Scores on the test gallery; None where no item was held out.
-
-        Raises
-        ------
-        ConfigError
-            If the folder holds another run, or the options contradict each other.
-        """
-        train = self.config.train
-        fabric = make_fabric(
-            device=train.device,
-            devices=train.devices,
-            num_nodes=train.num_nodes,
-            precision=train.precision,
-            batch_size=train.batch_size
-            if isinstance(train.batch_size, int)
-            else 2 * train.devices * train.num_nodes,
-        )
-        fabric.launch()
-        self.is_main = fabric.is_global_zero
-        display: Display = self.display if fabric.is_global_zero else Silent()
-        with fabric.rank_zero_first():
-            if fabric.is_global_zero:
-                open_run_folder(self.folder, self.config.save, resume=resume)
-            torch.manual_seed(train.seed)
-            setup = self.setup or self._build(display)
-        for notice in setup.data.notices:
-            display.say(notice)
-        source = dataclasses.replace(self.config.source, **setup.resolved)
-        self.config = dataclasses.replace(self.config, source=source)
+def _begin(
+    config: PretrainConfig, folder: Path, display: Display, data: AlignmentData | None, *, resume: bool
+) -> Run:
+    """Open the folder, read the data, and put the untrained model together."""
+    if data is not None:
+        config = dataclasses.replace(config, source=SourceOptions())
+    fabric = _fabric(config)
+    display = display if fabric.is_global_zero else Silent()
+    with fabric.rank_zero_first():
         if fabric.is_global_zero:
-            self.config.save(self.folder / "config.toml", setup.remarks)
-            atomic_write(self.folder / "split.json", json.dumps(setup.data.split, indent=1) + "\n")
-        model = TwoTower(
-            setup.left,
-            setup.right,
-            dim=self.config.model.dim,
-            head="linear" if train.objective == "cca" else "mlp",
-            temperature=self.config.loss.temperature,
-            learn_temperature=self.config.loss.learn_temperature,
-            max_scale=self.config.loss.max_scale,
-        )
-        for side in (setup.left, setup.right):
-            if side.frozen or train.objective == "cca":
-                side.encoder.requires_grad_(False)
-        left, right = (
-            self._features(side, items, fabric, display) if side.frozen or train.objective == "cca" else None
-            for side, items in ((setup.left, setup.data.left), (setup.right, setup.data.right))
-        )
-        features = (left, right)
-        standardise_heads(model, setup.data, features)
-        progress = None
-        if train.objective == "cca":
-            fit_closed_form(model, setup.data, features)
-            model.to(fabric.device)
-        else:
-            if train.init_heads == "cca":
-                fit_closed_form(model, setup.data, self._all_features(features, setup, fabric, display))
-            if train.batch_size == "auto":
-                self._choose_batch_size(fabric, model, setup, features, display)
-            progress = train_towers(
-                fabric,
-                model,
-                setup,
-                features,
-                config=self.config,
-                folder=self.folder,
-                display=display,
-                resume=resume,
-            )
-            self.losses = progress.losses
-        evaluation = None
-        if fabric.is_global_zero:
-            refit = self._refit(model.eval(), setup, features, fabric, display)
-            evaluation = finish_run(
-                model,
-                setup,
-                features,
-                config=self.config,
-                folder=self.folder,
-                progress=progress,
-                refit=refit,
-            )
-        fabric.barrier()
-        return evaluation
+            open_run_folder(folder, config.save, resume=resume)
+        torch.manual_seed(config.train.seed)
+        data = data if data is not None else load_data(config, display)
+    for notice in data.notices:
+        display.say(notice)
+    config = dataclasses.replace(config, source=dataclasses.replace(config.source, **data.resolved))
+    if fabric.is_global_zero:
+        config.save(folder / "config.toml", data.remarks)
+        atomic_write(folder / "split.json", json.dumps(data.split, indent=1) + "\n")
+    model = TwoTower(
+        *(side.modality for side in data.sides),
+        dim=config.model.dim,
+        head="linear" if config.train.objective == "cca" else "mlp",
+        temperature=config.loss.temperature,
+        learn_temperature=config.loss.learn_temperature,
+        max_scale=config.loss.max_scale,
+    )
+    return Run(config, folder, fabric, display, data, model)
 
-    def _refit(
-        self,
-        model: TwoTower,
-        setup: Setup,
-        features: Features,
-        fabric: Fabric,
-        display: Display,
-    ) -> Refit | None:
-        """Linear heads for the trained towers, where asked for."""
-        method = self.config.train.refit
-        # Closed-form heads have been chosen in the same way already.
-        if method == "none" or (method == "auto" and self.config.train.objective == "cca"):
-            return None
-        return refit_heads(
-            model,
-            setup.data,
-            self._all_features(features, setup, fabric, display),
-            method=method,
-            seed=self.config.train.seed,
-            say=display.say,
-        )
 
-    def _build(self, display: Display) -> Setup:
-        config = self.config
-        config.source.validate()
-        source: Source = config.source.open()
-        return source.setup(
-            config.data,
-            all_paired=config.train.objective == "clip-all",
-            seed=config.train.seed,
-            say=display.say,
-        )
+def _fabric(config: PretrainConfig) -> Fabric:
+    train = config.train
+    fabric = make_fabric(
+        device=train.device,
+        devices=train.devices,
+        num_nodes=train.num_nodes,
+        precision=train.precision,
+        batch_size=train.batch_size
+        if isinstance(train.batch_size, int)
+        else 2 * train.devices * train.num_nodes,
+    )
+    fabric.launch()
+    return fabric
 
-    def _features(
-        self, side: Modality[Any], items: Sequence[Any], fabric: Fabric, display: Display
-    ) -> Tensor:
-        return tower_features(
-            side, items, device=fabric.device, precision=self.config.train.precision, display=display
-        )
 
-    def _all_features(
-        self, features: Features, setup: Setup, fabric: Fabric, display: Display
-    ) -> tuple[Tensor, Tensor]:
-        """Features of both towers, computed where a tower is trained and has none."""
-        left, right = (
-            own if own is not None else self._features(side, items, fabric, display)
-            for own, side, items in zip(
-                features, (setup.left, setup.right), (setup.data.left, setup.data.right), strict=True
-            )
-        )
-        return left, right
+def load_data(config: PretrainConfig, display: Display) -> AlignmentData:
+    """Both sides and their items, as the options say where they come from and how they are split."""
+    config.source.validate()
+    source: Source = config.source.open()
+    split = config.data
+    if config.train.objective == "clip-all":
+        split = dataclasses.replace(split, paired=1.0)
+    return source.setup(split, seed=config.train.seed, say=display.say)
 
-    def _choose_batch_size(
-        self,
-        fabric: Fabric,
-        model: TwoTower,
-        setup: Setup,
-        features: Features,
-        display: Display,
-    ) -> None:
-        """Resolve ``batch_size="auto"`` from the vectors of the towers as they start."""
-        train, data, size = self.config.train, setup.data, 0
-        if fabric.is_global_zero:
-            vectors = training_vectors(
-                model.to(fabric.device), data, features, precision=train.precision, seed=train.seed
-            )
-            choice = choose_batch_size(
-                vectors,
-                available=len(data.pairs) + max(len(data.left_pool), len(data.right_pool)),
-                least=2 * fabric.world_size,
-                seed=train.seed,
-            )
-            size = choice.size
-            display.say(choice.reason)
-        # One process decides for all: rounding must not make them differ.
-        size = fabric.broadcast(size)
-        self.config = dataclasses.replace(self.config, train=dataclasses.replace(train, batch_size=size))
-        if fabric.is_global_zero:
-            self.config.save(self.folder / "config.toml", [*setup.remarks, choice.reason])
+
+def _train(run: Run, *, resume: bool) -> Progress | None:
+    """Train towers and heads, or fit the heads in closed form; None where nothing was trained in steps."""
+    closed_form = run.train.objective == "cca"
+    for side in run.data.sides:
+        if side.modality.frozen or closed_form:
+            side.modality.encoder.requires_grad_(False)
+    for side in run.data.sides:
+        if side.modality.frozen or closed_form:
+            run.compute_features(side)
+    standardise_heads(run.model, run.data)
+    if closed_form:
+        fit_closed_form(run.model, run.data)
+        run.model.to(run.fabric.device)
+        return None
+    if run.train.init_heads == "cca":
+        fit_closed_form(run.model, run.data_with_features())
+    if run.train.batch_size == "auto":
+        _choose_batch_size(run)
+    return train_towers(run, resume=resume)
+
+
+def _refit(run: Run) -> Refit | None:
+    """Linear heads for the trained towers, where asked for."""
+    method = run.train.refit
+    # Closed-form heads have been chosen in the same way already.
+    if method == "none" or (method == "auto" and run.train.objective == "cca"):
+        return None
+    data = run.data_with_features()
+    return refit_heads(run.model, data, method=method, seed=run.train.seed, say=run.display.say)
+
+
+def _choose_batch_size(run: Run) -> None:
+    """Resolve ``batch_size="auto"`` from the vectors of the towers as they start."""
+    size, reason = 0, ""
+    if run.is_main:
+        vectors = training_vectors(
+            run.model.to(run.fabric.device), run.data, precision=run.train.precision, seed=run.train.seed
+        )
+        choice = choose_batch_size(
+            vectors, available=len(run.data), least=2 * run.fabric.world_size, seed=run.train.seed
+        )
+        size, reason = choice.size, choice.reason
+        run.display.say(reason)
+    # One process decides for all: rounding must not make them differ.
+    run.decide(reason, batch_size=run.fabric.broadcast(size))
 
 
 def pretrain(
     out: Path | str,
     *,
-    setup: Setup | None = None,
+    data: AlignmentData | None = None,
     resume: bool = False,
     display: Display | None = None,
     **options: Any,
@@ -244,7 +200,7 @@ def pretrain(
     ----------
     out : path
         Run folder; the model is in its folder ``model``.
-    setup : Setup, optional
+    data : AlignmentData, optional
         Both sides and their items, for items that are Python objects; else they come from the source that
         the options describe.
     resume : bool
@@ -266,4 +222,4 @@ def pretrain(
     loss = LossConfig.from_dict({key: value for key, value in options.items() if key in known})
     rest = {key: value for key, value in options.items() if key not in known}
     config = merge(PretrainConfig(loss=loss), rest)
-    return Pretraining(config, Path(out), display, setup).run(resume=resume)
+    return run_pretraining(config, Path(out), display, data, resume=resume).evaluation

@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from protclip.alignment import TransportAlignment
 from protclip.alignment.cca import LinearMaps
 from protclip.alignment.cross_validation import LEAST_PAIRS, SELECTION_ROUNDS
 from protclip.alignment.prepare import Preparation
 from protclip.errors import ConfigError
-from protclip.inference.encode import gallery_vectors
 from protclip.model.two_tower import TwoTower
 from protclip.relations.pairs import AlignmentData
 from protclip.scoring.galleries import reciprocal_ranks
+from protclip.training.tower_features import gallery_vectors
 from protclip.typing import Matrix, Say
 
 COMPONENTS = 400
@@ -61,7 +60,6 @@ class Refit:
 def refit_heads(
     model: TwoTower,
     data: AlignmentData,
-    features: tuple[Tensor, Tensor],
     *,
     method: str,
     seed: int = 0,
@@ -74,9 +72,8 @@ def refit_heads(
     model : TwoTower
         Its towers are shared with the result; its heads are left as they are.
     data : AlignmentData
-        Pairs, pools and the validation gallery. Test items are not looked at.
-    features : pair of float32 tensors [n, d_left], [m, d_right]
-        Tower features of all items of both sides.
+        Pairs, pools and the validation gallery, with the tower features of all items of both sides. Test
+        items are not looked at.
     method : {"cca", "transport", "auto"}
         ``auto`` tries both, and keeps the heads as they are unless one of them is ahead of these on the
         validation items by more than the standard error of the difference; the model is the same then.
@@ -103,13 +100,14 @@ def refit_heads(
             got=f"{len(data.pairs)} pairs",
             expected="2 or more",
         )
-    rows = features[0].double().cpu().numpy(), features[1].double().cpu().numpy()
-    train = [
-        np.concatenate([data.pairs[:, side], pool])
-        for side, pool in enumerate((data.left_pool, data.right_pool))
-    ]
-    sides = [Preparation.of(rows[side][train[side]], components=COMPONENTS) for side in (0, 1)]
-    ready = [sides[side](rows[side]) for side in (0, 1)]
+    sides, ready, train = [], [], []
+    for number, side in enumerate(data.sides):
+        if side.features is None:
+            raise ConfigError("a refit needs the features of both towers", where=side.name)
+        rows, index = side.features.double().cpu().numpy(), data.training_items(number)
+        sides.append(Preparation.of(rows[index], components=COMPONENTS))
+        ready.append(sides[-1](rows))
+        train.append(ready[-1][index])
     pairs = np.stack([np.arange(len(data.pairs))] * 2, 1)
     base = TransportAlignment(
         standardise=False,
@@ -118,12 +116,12 @@ def refit_heads(
         device=str(model.log_scale.device),
         dim=min(64, model.dim),
     )
-    fit = (ready[0][train[0]], ready[1][train[1]], pairs)
+    fit = (*train, pairs)
     grids = AUTO_GRIDS if method == "auto" else {method: GRIDS[method]}
     if len(data.valid) >= 2:
         best, ranks = _by_validation(base, fit, ready, data, model, grids)
         chosen_by = f"{len(data.valid)} validation items"
-        if method == "auto" and (reason := _not_better(ranks, model, data, features)):
+        if method == "auto" and (reason := _not_better(ranks, model, data)):
             say(f"the heads stay as trained: {reason}")
             return Refit(model, {"method": "none", "chosen_by": chosen_by, "reason": reason})
     elif len(pairs) >= LEAST_PAIRS:
@@ -140,7 +138,7 @@ def refit_heads(
     facts = {
         "method": settings["method"],
         "pairs": len(pairs),
-        "unpaired": [len(data.left_pool), len(data.right_pool)],
+        "unpaired": [len(side.pool) for side in data.sides],
         "chosen_by": chosen_by,
         **{name: settings[name] for name in names},
     }
@@ -149,13 +147,13 @@ def refit_heads(
     return Refit(_with_heads(model, best.maps_, sides), facts)
 
 
-def _not_better(ranks: Matrix, model: TwoTower, data: AlignmentData, features: tuple[Tensor, Tensor]) -> str:
+def _not_better(ranks: Matrix, model: TwoTower, data: AlignmentData) -> str:
     """Why the trained heads are kept: a refit has to be ahead of them by more than the standard error.
 
     The best of many settings is ahead by chance more often than not, and by less than that error mostly.
     """
-    vectors = gallery_vectors(model, data.valid, (data.left, data.right), features)
-    difference = ranks - reciprocal_ranks(*vectors, data.valid, model.names)
+    vectors = gallery_vectors(model, data.valid, data.sides)
+    difference = ranks - reciprocal_ranks(vectors, data.valid, model.names)
     mean, error = float(difference.mean()), float(difference.std() / np.sqrt(len(difference)))
     if mean > error:
         return ""
@@ -164,7 +162,7 @@ def _not_better(ranks: Matrix, model: TwoTower, data: AlignmentData, features: t
 
 def _by_validation(
     base: TransportAlignment,
-    fit: tuple[Any, Any, Any],
+    fit: tuple[Any, ...],
     ready: list[Any],
     data: AlignmentData,
     model: TwoTower,
@@ -193,20 +191,26 @@ def _settings(grids: Mapping[str, Mapping[str, tuple[Any, ...]]], most: int) -> 
 
 
 def _ranks(fitted: TransportAlignment, ready: list[Any], data: AlignmentData) -> Matrix:
-    left = fitted.transform_left(ready[0][data.valid.left])
-    right = fitted.transform_right(ready[1][data.valid.right])
-    return reciprocal_ranks(left, right, data.valid, ("left", "right"))
+    vectors = [
+        apply(rows[index])
+        for apply, rows, index in zip(
+            (fitted.transform_left, fitted.transform_right), ready, data.valid.rows.T, strict=True
+        )
+    ]
+    return reciprocal_ranks(vectors, data.valid, data.names)
 
 
 @torch.no_grad()
 def _with_heads(model: TwoTower, maps: LinearMaps, sides: list[Preparation]) -> TwoTower:
-    left, right = model.sides.values()
     found = TwoTower(
-        left, right, dim=model.dim, head="linear", max_scale=model.max_scale, learn_temperature=False
+        *model.sides.values(),
+        dim=model.dim,
+        head="linear",
+        max_scale=model.max_scale,
+        learn_temperature=False,
     ).to(model.log_scale.device)
     found.log_scale.copy_(model.log_scale)
-    affine = ((maps.left_mean, maps.left_weight), (maps.right_mean, maps.right_weight))
-    for name, side, (mean, weight) in zip(model.names, sides, affine, strict=True):
+    for name, side, (mean, weight) in zip(model.names, sides, maps.affine, strict=True):
         head: Any = found.heads[name]
         centre, weight = side.unfold(mean, weight)
         head.standardise.mean.copy_(torch.from_numpy(side.mean))

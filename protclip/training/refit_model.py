@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,13 +17,13 @@ from protclip.files import atomic_write
 from protclip.inference.encode import encode
 from protclip.model.folder import file_fingerprint, find_model
 from protclip.model.two_tower import TwoTower
-from protclip.relations.pairs import Setup, Source
+from protclip.relations.pairs import AlignmentData, Side, Source
 from protclip.training.finish import assess_model
 from protclip.training.refit import refit_heads
 from protclip.training.report import ranks_table
 from protclip.typing import Say
 
-DIVISION = ("split_seed", "valid_fraction", "test_fraction")
+SPLIT = ("split_seed", "valid_fraction", "test_fraction")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def refit_model(
     *,
     method: str = "transport",
     device: torch.device | str = "cpu",
-    setup: Setup | None = None,
+    data: AlignmentData | None = None,
     say: Say = lambda text: None,
 ) -> RefitReport:
     """Fit linear heads to the towers of a saved model and write them as a model folder.
@@ -70,7 +71,7 @@ def refit_model(
     method : {"transport", "cca"}
     device : torch.device
         Of towers and plan.
-    setup : Setup, optional
+    data : AlignmentData, optional
         Items that are Python objects, instead of those that ``config.source`` describes.
     say : callable
         Told in a sentence what goes on.
@@ -84,37 +85,40 @@ def refit_model(
         raise ConfigError("something is there already", where=f"-o {out}", hint="Choose another folder")
     model, facts = TwoTower.load(parent, device)
     fingerprint = file_fingerprint(find_model(parent) / "model.safetensors")
-    if setup is None:
+    if data is None:
         config.source.validate()
         source: Source = config.source.open()
-        setup = source.setup(config.data, all_paired=False, seed=config.train.seed, say=say)
-    data = setup.data
-    if (setup.left.name, setup.right.name) != model.names:
+        data = source.setup(config.data, seed=config.train.seed, say=say)
+    if data.names != model.names:
         raise ConfigError(
             "the items are not of the model's modalities",
             where=str(parent),
-            got=f"{setup.left.name} and {setup.right.name}",
+            got=" and ".join(data.names),
             expected=" and ".join(model.names),
         )
-    for notice in (*data.notices, *_other_division(facts, config, data.facts)):
+    for notice in (*data.notices, *_other_split(facts, config, data.facts)):
         say(notice)
-    features = []
-    for name, items in zip(model.names, (data.left, data.right), strict=True):
-        say(f"{name}: tower features of {len(items)} items")
-        side = model.sides[name]
+    data = dataclasses.replace(data, sides=_of_model(model, data.sides))
+
+    def features(side: Side) -> torch.Tensor:
+        say(f"{side.name}: tower features of {len(side.items)} items")
         rows = encode(
-            side, items, side.encoder, device=model.log_scale.device, precision=config.train.precision
+            side.modality,
+            side.items,
+            side.modality.encoder,
+            device=model.log_scale.device,
+            precision=config.train.precision,
         )
-        features.append(torch.from_numpy(rows))
-    ready = (features[0], features[1])
-    found = refit_heads(model, data, ready, method=method, seed=config.train.seed, say=say)
+        return torch.from_numpy(rows)
+
+    data = data.with_features(features)
+    found = refit_heads(model, data, method=method, seed=config.train.seed, say=say)
     refit = {**found.facts, "parent": parent.name, "parent_fingerprint": fingerprint}
-    own = {name: getattr(config.data, name) for name in DIVISION}
+    own = {name: getattr(config.data, name) for name in SPLIT}
     record = {**facts, **own, **data.facts, "refit": refit}
     evaluation, replaced, card = assess_model(
         found.model,
         data,
-        ready,
         precision=config.train.precision,
         facts=record,
         loss={},
@@ -129,14 +133,20 @@ def refit_model(
     return RefitReport(out, refit, before, after)
 
 
-def _other_division(facts: Mapping[str, Any], config: PretrainConfig, found: Mapping[str, Any]) -> list[str]:
-    """What makes the scores too kind: test items that the parent's towers may have been trained on."""
-    differs = [name for name in DIVISION if facts.get(name) not in (None, getattr(config.data, name))]
+def _other_split(facts: Mapping[str, Any], config: PretrainConfig, found: Mapping[str, Any]) -> list[str]:
+    """Why the scores may flatter: test items that the parent's towers may have been trained on."""
+    differs = [name for name in SPLIT if facts.get(name) not in (None, getattr(config.data, name))]
     same = facts.get("corpus_fingerprint") == found.get("corpus_fingerprint")
     if same and not differs:
         return []
     what = ", ".join(differs) or "other items"
     return [
-        f"WARNING: not the division that the parent was trained with ({what}): its towers may have seen "
+        f"WARNING: not the split that the parent was trained with ({what}): its towers may have seen "
         "the items that are scored here"
     ]
+
+
+def _of_model(model: TwoTower, sides: tuple[Side, Side]) -> tuple[Side, Side]:
+    """The same items, seen by the towers of a model."""
+    first, second = (dataclasses.replace(side, modality=model.sides[side.name]) for side in sides)
+    return first, second

@@ -8,6 +8,7 @@ import io
 import logging
 import math
 import signal
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -39,8 +40,14 @@ class Stopping:
 
 @contextlib.contextmanager
 def catch_signals() -> Iterator[Stopping]:
-    """Finish the step and save at the first Ctrl-C or SIGTERM; a second one stops at once."""
+    """Finish the step and save at the first Ctrl-C or SIGTERM; a second one stops at once.
+
+    Only the main thread of a program hears of signals: in another one, nothing is caught.
+    """
     stopping = Stopping()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopping
+        return
 
     def request(number: int, frame: FrameType | None) -> None:
         if stopping.asked:

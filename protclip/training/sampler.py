@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,14 +18,13 @@ class BatchIndices(NamedTuple):
     Attributes
     ----------
     pairs : int64 array [M, 2]
-        Left and right index of each matched pair.
-    left, right : int64 arrays
-        Unpaired rows, drawn independently of each other.
+        Item of the first and of the second side of each matched pair.
+    unpaired : one int64 array for each side
+        Drawn independently of each other.
     """
 
     pairs: Indices
-    left: Indices
-    right: Indices
+    unpaired: tuple[Indices, ...]
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class PairedUnpairedSampler:
     Parameters
     ----------
     pairs : int64 array [P, 2]
-        Known matches as (left index, right index).
-    left_pool, right_pool : int64 arrays
-        Unpaired left and right indices.
+        Known matches as (item of the first side, item of the second).
+    pools : one int64 array for each side
+        Items without a partner.
     batch_size : int
         N, rows per modality.
     pairs_per_batch : int or None
@@ -59,14 +59,14 @@ class PairedUnpairedSampler:
     Examples
     --------
     >>> pairs = np.stack([np.arange(4), np.arange(4)], 1)
-    >>> sampler = PairedUnpairedSampler(pairs, np.arange(4, 20), np.arange(4, 20), batch_size=8, seed=0)
-    >>> [len(rows) for rows in sampler.batch(0)]
-    [4, 4, 4]
+    >>> sampler = PairedUnpairedSampler(pairs, [np.arange(4, 20)] * 2, batch_size=8, seed=0)
+    >>> rows = sampler.batch(0)
+    >>> len(rows.pairs), [len(drawn) for drawn in rows.unpaired]
+    (4, [4, 4])
     """
 
     pairs: Indices
-    left_pool: Indices
-    right_pool: Indices
+    pools: Sequence[Indices]
     batch_size: int
     pairs_per_batch: int | None = None
     use_unpaired: bool = True
@@ -86,27 +86,29 @@ class PairedUnpairedSampler:
                 got="0 pairs",
                 hint="Raise --paired or choose --objective setclip",
             )
-        if len(self.pairs) + max(len(self.left_pool), len(self.right_pool)) == 0:
+        if len(self) == 0:
             raise ConfigError("no training data", got="0 pairs and 0 unpaired items")
+
+    def __len__(self) -> int:
+        """Training items: pairs, and the larger of the pools."""
+        return len(self.pairs) + max(map(len, self.pools))
 
     @property
     def n_pairs(self) -> int:
         """M, pairs in each batch."""
         available = len(self.pairs)
-        if not self.use_unpaired or len(self.left_pool) == 0 or len(self.right_pool) == 0:
+        if not self.use_unpaired or min(map(len, self.pools)) == 0:
             return min(available, self.batch_size)
         if self.pairs_per_batch is not None:
             return min(available, self.pairs_per_batch, self.batch_size)
-        share = available / (available + max(len(self.left_pool), len(self.right_pool)))
+        share = available / len(self)
         return min(available, max(3 * self.batch_size // 4, round(share * self.batch_size)))
 
     @property
-    def n_unpaired(self) -> tuple[int, int]:
-        """Unpaired left and right rows in each batch."""
-        if not self.use_unpaired:
-            return 0, 0
-        room = self.batch_size - self.n_pairs
-        return min(room, len(self.left_pool)), min(room, len(self.right_pool))
+    def n_unpaired(self) -> tuple[int, ...]:
+        """Unpaired rows of each side in each batch."""
+        room = self.batch_size - self.n_pairs if self.use_unpaired else 0
+        return tuple(min(room, len(pool)) for pool in self.pools)
 
     @property
     def epoch_steps(self) -> int:
@@ -114,17 +116,15 @@ class PairedUnpairedSampler:
 
         Objectives that use the pairs alone get the same number, so that arms share one budget.
         """
-        items = len(self.pairs) + max(len(self.left_pool), len(self.right_pool))
-        return max(1, round(items / self.batch_size))
+        return max(1, round(len(self) / self.batch_size))
 
     def batch(self, step: int) -> BatchIndices:
         """Rows of step ``step`` (from 0)."""
-        left, right = self.n_unpaired
-        return BatchIndices(
-            self.pairs[self._draw(0, len(self.pairs), self.n_pairs, step)],
-            self.left_pool[self._draw(1, len(self.left_pool), left, step)],
-            self.right_pool[self._draw(2, len(self.right_pool), right, step)],
+        drawn = (
+            pool[self._draw(stream, len(pool), size, step)]
+            for stream, (pool, size) in enumerate(zip(self.pools, self.n_unpaired, strict=True), 1)
         )
+        return BatchIndices(self.pairs[self._draw(0, len(self.pairs), self.n_pairs, step)], tuple(drawn))
 
     def _draw(self, stream: int, pool: int, size: int, step: int) -> Indices:
         if size == 0:

@@ -3,55 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+import math
 
-from lightning_fabric import Fabric
-
-from protclip.config.pretraining import PretrainConfig
+from protclip.config.loss import LossConfig
 from protclip.errors import ConfigError
-from protclip.inference.encode import gallery_vectors
 from protclip.losses import Objective, Term
 from protclip.model.two_tower import TwoTower
 from protclip.parallel.processes import convert_sync_batchnorm
-from protclip.relations.pairs import Setup
 from protclip.scoring.galleries import validation_scores
-from protclip.training.batches import Side, StepDataset
-from protclip.training.loop import Loop, Progress
+from protclip.training.batches import StepDataset
+from protclip.training.contrast import Contrast
+from protclip.training.loop import Loop, Progress, Schedule, Validation
+from protclip.training.run import Run
 from protclip.training.sampler import PairedUnpairedSampler
-from protclip.training.tower_features import Features
+from protclip.training.tower_features import gallery_vectors
 from protclip.training.transport_targets import TransportTargets, frozen_vectors
-from protclip.typing import Display
+
+VALIDATED = ("valid_R@1", "valid_R@10", "valid_mrr")
+PAIRS_ALONE = ("clip", "clip-all")
+"""Objectives whose batches hold matched rows only."""
 
 
-def train_towers(
-    fabric: Fabric,
-    model: TwoTower,
-    setup: Setup,
-    features: Features,
-    *,
-    config: PretrainConfig,
-    folder: Path,
-    display: Display,
-    resume: bool,
-) -> Progress:
-    """Train a model by the objective of ``config``; its best validated weights are left in it.
+def train_towers(run: Run, *, resume: bool) -> Progress:
+    """Train a model by the objective of its run; its best validated weights are left in it.
 
     Parameters
     ----------
-    fabric : Fabric
-        Device, precision and processes; launched.
-    model : TwoTower
-    setup : Setup
-        Both sides of the model and the data.
-    features : pair of float32 tensors [n, d_left], [m, d_right] or None
-        Of the towers that are not trained.
-    config : PretrainConfig
-        Of any objective but ``cca``, with a batch size that is a number.
-    folder : Path
-        Run folder; receives ``log.csv`` and ``state.pt``.
-    display : Display
+    run : Run
+        Of any objective but ``cca``, with a batch size that is a number. Its folder receives ``log.csv``
+        and ``state.pt``.
     resume : bool
-        Go on from the state in ``folder``.
+        Go on from the state in the folder.
 
     Raises
     ------
@@ -60,25 +42,21 @@ def train_towers(
     Interrupted
         If the user stopped the training; its state is saved.
     """
-    train, data = config.train, setup.data
+    train, data, fabric, model = run.train, run.data, run.fabric, run.model
     if not isinstance(train.batch_size, int):
         raise ConfigError("not decided yet", where="--batch-size", got=str(train.batch_size))
     sampler = PairedUnpairedSampler(
         data.pairs,
-        data.left_pool,
-        data.right_pool,
+        [side.pool for side in data.sides],
         batch_size=train.batch_size,
         pairs_per_batch=train.pairs_per_batch,
-        use_unpaired=train.objective not in ("clip", "clip-all"),
+        use_unpaired=train.objective not in PAIRS_ALONE,
         seed=train.seed,
     )
-    loss = config.loss.for_objective(train.objective)
-    if not any(side.has_keywords for side in (setup.left, setup.right)):
-        loss = dataclasses.replace(loss, keyword_weight=0.0)
+    loss = _loss(run)
     dataset = StepDataset(
         sampler,
-        Side(setup.left, data.left, features[0]),
-        Side(setup.right, data.right, features[1]),
+        data.sides,
         views=loss.ssl_weight > 0 and loss.clip_weight > 0,
         micro_batch_size=train.micro_batch_size,
         keywords=loss.pseudo_labels == "s-clip" and loss.keyword_weight > 0,
@@ -86,42 +64,48 @@ def train_towers(
         world_size=fabric.world_size,
     )
     steps = train.steps if train.steps is not None else train.epochs * sampler.epoch_steps
-
-    def validate(current: TwoTower) -> dict[str, float]:
-        if len(data.valid) < 2:
-            return {}
-        vectors = gallery_vectors(
-            current, data.valid, (data.left, data.right), features, precision=train.precision
-        )
-        return validation_scores(*vectors, data.valid, current.names)
-
     if fabric.world_size > 1:
         convert_sync_batchnorm(model)
     extra = {}
     if loss.transport_weight:
-        targets = TransportTargets(
-            loss,
-            data,
-            model.dim,
-            steps=steps,
-            seed=train.seed,
-            recompute=frozen_vectors(model, features),
-        )
+        recompute = frozen_vectors(model, data.sides)
+        targets = TransportTargets(loss, data, model.dim, steps=steps, seed=train.seed, recompute=recompute)
         extra["transport"] = Term(loss.transport_weight, targets)
-    display.begin(f"{train.objective}", steps)
-    loop = Loop(
+    run.display.begin(f"{train.objective}", steps)
+    contrast = Contrast(
         fabric,
         model,
         Objective(loss, extra),
-        dataset,
         train,
         steps=steps,
-        epoch_steps=max(sampler.epoch_steps, -(-steps // 50)),
-        folder=folder,
-        scratch=(not setup.left.pretrained, not setup.right.pretrained),
-        validate=validate,
-        on_step=display.advance,
+        validate=lambda current: _validate(run, current),
     )
+    schedule = Schedule(
+        steps=steps,
+        epoch_steps=max(sampler.epoch_steps, -(-steps // 50)),
+        checkpoint_seconds=train.checkpoint_seconds,
+        workers=train.workers,
+        resume_hint=f"Go on with `protclip pretrain --out {run.folder} --resume`",
+        late=VALIDATED,
+    )
+    loop = Loop(fabric, contrast, dataset, schedule, folder=run.folder, on_step=run.display.advance)
     progress = loop.run(resume=resume)
-    display.end()
+    run.display.end()
     return progress
+
+
+def _loss(run: Run) -> LossConfig:
+    """The terms of the run's objective that its sides can have."""
+    loss = run.config.loss.for_objective(run.train.objective)
+    if not any(side.modality.has_keywords for side in run.data.sides):
+        loss = dataclasses.replace(loss, keyword_weight=0.0)
+    return loss
+
+
+def _validate(run: Run, model: TwoTower) -> Validation:
+    data = run.data
+    if len(data.valid) < 2:
+        return Validation((math.nan,), {})
+    vectors = gallery_vectors(model, data.valid, data.sides, precision=run.train.precision)
+    numbers = validation_scores(vectors, data.valid, model.names)
+    return Validation((numbers.pop("score"),), numbers)

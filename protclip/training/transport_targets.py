@@ -9,7 +9,7 @@ of the plan are the targets of the batch's unpaired rows over the other side's p
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from protclip.inference.encode import project_features
 from protclip.losses import Views, soft_cross_entropy
 from protclip.losses.pairwise import as_full, connected_zero, in_full_precision
 from protclip.model.two_tower import TwoTower
-from protclip.relations.pairs import AlignmentData
+from protclip.relations.pairs import AlignmentData, Side
 from protclip.typing import Indices
 
 Recompute = Callable[[Indices], Tensor]
@@ -134,20 +134,20 @@ class TransportTargets(nn.Module):
         recompute: tuple[Recompute | None, Recompute | None] = (None, None),
     ) -> None:
         super().__init__()
-        if len(data.left_pool) == 0 or len(data.right_pool) == 0:
+        if any(len(side.pool) == 0 for side in data.sides):
             raise ConfigError(
                 "a transport plan needs unpaired items on both sides",
                 where="--objective transport",
-                got=f"{len(data.left_pool)} left and {len(data.right_pool)} right",
+                got=" and ".join(f"{len(side.pool)} of {side.name}" for side in data.sides),
                 hint="Lower --paired or add unpaired data; with pairs alone, choose --objective clip",
             )
         self.config, self.seed = config, seed
         self.warmup = round(config.transport_warmup * steps)
         # Without pairs, or before they have been seen, the plan lives in the shared space itself.
         self.plan_dim = max(config.transport_dim, dim)
-        parts = ((data.pairs[:, 0], data.left_pool), (data.pairs[:, 1], data.right_pool))
         self.left, self.right = (
-            Bank(*part, dim, self.plan_dim, again) for part, again in zip(parts, recompute, strict=True)
+            Bank(members, side.pool, dim, self.plan_dim, again)
+            for side, members, again in zip(data.sides, data.pairs.T, recompute, strict=True)
         )
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("ready", torch.zeros((), dtype=torch.bool))
@@ -258,9 +258,7 @@ class TransportTargets(nn.Module):
         ]
 
 
-def frozen_vectors(
-    model: TwoTower, features: tuple[Tensor | None, Tensor | None]
-) -> tuple[Recompute | None, Recompute | None]:
+def frozen_vectors(model: TwoTower, sides: Sequence[Side]) -> tuple[Recompute | None, Recompute | None]:
     """For each side whose tower features are at hand: items -> present vectors [n, dim], without dropout."""
 
     def recompute(name: str, rows: Tensor, items: Indices) -> Tensor:
@@ -272,8 +270,8 @@ def frozen_vectors(
         return torch.from_numpy(vectors)
 
     left, right = (
-        None if rows is None else functools.partial(recompute, name, rows)
-        for name, rows in zip(model.names, features, strict=True)
+        None if side.features is None else functools.partial(recompute, side.name, side.features)
+        for side in sides
     )
     return left, right
 

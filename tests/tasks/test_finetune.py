@@ -22,11 +22,12 @@ from protclip.tasks.classifier import Classifier
 from protclip.tasks.config import FinetuneConfig
 from protclip.tasks.dataset import TaskData
 from protclip.tasks.definitions import FINETUNE, TASKS, find_recipe
-from protclip.tasks.loop import TaskLoop
 from protclip.tasks.network import TaskNetwork
 from protclip.tasks.saved_head import read_head
 from protclip.tasks.serial import WIDTH, widen
+from protclip.tasks.supervision import Supervision
 from protclip.training.checkpoint import load_state
+from protclip.training.loop import Validation
 from protclip.training.running import Interrupted
 
 
@@ -129,19 +130,19 @@ class Stop(Exception):
 )
 def test_a_resumed_run_ends_with_the_same_bytes(run_task, monkeypatch, options, stop_at, checkpoint_seconds):
     """Three steps make an epoch; a crash loses what came after the last checkpoint, a resume redoes it."""
-    monkeypatch.setattr("protclip.tasks.loop.CHECKPOINT_SECONDS", checkpoint_seconds)
+    monkeypatch.setattr("protclip.tasks.seed_training.CHECKPOINT_SECONDS", checkpoint_seconds)
     _, whole = run_task("ec", folder="whole", epochs=3, **options)
-    step = TaskLoop._step
+    step = Supervision.gradients
 
     def crash(self, number, batch):
         if number == stop_at:
             raise Stop
         return step(self, number, batch)
 
-    monkeypatch.setattr(TaskLoop, "_step", crash)
+    monkeypatch.setattr(Supervision, "gradients", crash)
     with pytest.raises(Stop):
         run_task("ec", folder="parts", epochs=3, **options)
-    monkeypatch.setattr(TaskLoop, "_step", step)
+    monkeypatch.setattr(Supervision, "gradients", step)
     _, parts = run_task("ec", folder="parts", epochs=3, resume=True, **options)
     for name in ("log.csv", "head/model.safetensors", "per_class.tsv"):
         assert (whole / name).read_bytes() == (parts / name).read_bytes(), name
@@ -150,17 +151,17 @@ def test_a_resumed_run_ends_with_the_same_bytes(run_task, monkeypatch, options, 
 def test_an_interrupted_run_saves_its_step_and_goes_on(run_task, monkeypatch):
     options = {"towers": "sequence", "mode": "probe", "epochs": 3}
     _, whole = run_task("ec", folder="whole", **options)
-    step = TaskLoop._step
+    step = Supervision.gradients
 
     def interrupt(self, number, batch):
         if number == 4:  # in the middle of an epoch
             os.kill(os.getpid(), signal.SIGINT)
         return step(self, number, batch)
 
-    monkeypatch.setattr(TaskLoop, "_step", interrupt)
+    monkeypatch.setattr(Supervision, "gradients", interrupt)
     with pytest.raises(Interrupted, match=r"stopped after step 5 of 9; everything is saved.*--resume"):
         run_task("ec", folder="parts", **options)
-    monkeypatch.setattr(TaskLoop, "_step", step)
+    monkeypatch.setattr(Supervision, "gradients", step)
     assert load_state(whole.parent / "parts" / "state.pt")["step"] == 5
     _, parts = run_task("ec", folder="parts", resume=True, **options)
     for name in ("log.csv", "head/model.safetensors"):
@@ -169,23 +170,17 @@ def test_an_interrupted_run_saves_its_step_and_goes_on(run_task, monkeypatch):
 
 def test_the_best_epoch_is_copied_not_referenced(run_task, monkeypatch):
     """Validation is made to prefer the first epoch: its weights must be in the head, not the last ones."""
-    end = TaskLoop._end_epoch
-    first = {}
+    states = []
 
-    def falling(self, rate):
-        validate = self.validate
-        self.validate = lambda network: (-self.progress.step, 0.0) if validate(network) else (0.0, 0.0)
-        row = end(self, rate)
-        self.validate = validate
-        if not first:
-            first.update({k: v.clone() for k, v in self.network.state_dict().items()})
-        return row
+    def falling(self):
+        states.append({k: v.clone() for k, v in self.network.state_dict().items()})
+        return Validation((-len(states), 0.0), {"valid_score": -len(states), "valid_loss": 0.0})
 
-    monkeypatch.setattr(TaskLoop, "_end_epoch", falling)
+    monkeypatch.setattr(Supervision, "validate", falling)
     metrics, out = run_task("ec", towers="sequence", epochs=3)
     assert metrics["training"]["kept_epoch"] == 1
     saved = load_file(out / "head" / "model.safetensors")
-    assert all(torch.equal(saved[name], value) for name, value in first.items())
+    assert all(torch.equal(saved[name], value) for name, value in states[0].items())
     last = load_state(out / "state.pt")["model"]
     assert not torch.equal(last["head.layers.0.weight"], saved["head.layers.0.weight"])
 
@@ -431,7 +426,7 @@ def test_proteins_without_ca_are_left_out(make_benchmark, tmp_path):
 
 def test_a_loss_that_is_not_finite_ends_with_a_sentence(run_task, monkeypatch):
     monkeypatch.setattr(Classifier, "forward", lambda self, x: x[:, :5] * float("nan") + self.layers[-1].bias)
-    with pytest.raises(ProtclipError, match=r"the loss is nan at step 1.*Lower --lr"):
+    with pytest.raises(ProtclipError, match=r"the loss is nan at step 1.*Lower the learning rates"):
         run_task("ec", towers="sequence", epochs=1)
 
 

@@ -16,15 +16,16 @@ from torch import Tensor, nn
 from protclip.config.loss import LossConfig
 from protclip.config.presets import loss_preset
 from protclip.config.pretraining import TrainConfig
-from protclip.inference.encode import gallery_vectors
 from protclip.losses import Objective, Term
 from protclip.modalities.base import Encoder, Modality
 from protclip.model.two_tower import TwoTower
-from protclip.relations.pairs import AlignmentData
+from protclip.relations.pairs import AlignmentData, Side
 from protclip.scoring.galleries import Gallery, validation_scores
-from protclip.training.batches import Side, StepDataset
-from protclip.training.loop import Loop
+from protclip.training.batches import StepDataset
+from protclip.training.contrast import Contrast
+from protclip.training.loop import Loop, Schedule, Validation
 from protclip.training.sampler import PairedUnpairedSampler
+from protclip.training.tower_features import gallery_vectors
 
 
 @dataclass
@@ -98,39 +99,41 @@ class Toy:
     ) -> Loop:
         config = TrainConfig(batch_size=16, device="cpu", precision="fp32", **options)
         torch.manual_seed(0)
-        sides = Left(norm=self.norm), Right(norm=self.norm)
-        model = TwoTower(*sides, dim=8, temperature=0.2)
+        sides = [
+            Side(kind(norm=self.norm), side.items, side.pool)
+            for kind, side in zip((Left, Right), self.data.sides, strict=True)
+        ]
+        model = TwoTower(*(side.modality for side in sides), dim=8, temperature=0.2)
         sampler = PairedUnpairedSampler(
-            self.data.pairs, self.data.left_pool, self.data.right_pool, batch_size=16, seed=config.seed
+            self.data.pairs, [side.pool for side in sides], batch_size=16, seed=config.seed
         )
-        dataset = StepDataset(
-            sampler,
-            Side(sides[0], self.data.left),
-            Side(sides[1], self.data.right),
-            views=views,
-            micro_batch_size=config.micro_batch_size,
-        )
+        dataset = StepDataset(sampler, sides, views=views, micro_batch_size=config.micro_batch_size)
         target = folder or self.folder
         target.mkdir(parents=True, exist_ok=True)
 
-        def validate(current: TwoTower) -> dict[str, float]:
-            vectors = gallery_vectors(
-                current, self.data.valid, (self.data.left, self.data.right), (None, None)
-            )
-            return validation_scores(*vectors, self.data.valid, current.names)
+        def validate(current: TwoTower) -> Validation:
+            vectors = gallery_vectors(current, self.data.valid, sides)
+            numbers = validation_scores(vectors, self.data.valid, current.names)
+            return Validation((numbers.pop("score"),), numbers)
 
-        return Loop(
-            Fabric(accelerator="cpu", devices=1),
+        fabric = Fabric(accelerator="cpu", devices=1)
+        contrast = Contrast(
+            fabric,
             model,
             Objective(loss or loss_preset("default", ssl_weight=0.1), extra(model)),
-            dataset,
             config,
             steps=steps,
-            epoch_steps=5,
-            folder=target,
-            scratch=(True, True),
             validate=validate,
         )
+        schedule = Schedule(
+            steps=steps,
+            epoch_steps=5,
+            checkpoint_seconds=config.checkpoint_seconds,
+            workers=config.workers,
+            resume_hint=f"Go on with `protclip pretrain --out {target} --resume`",
+            late=("valid_R@1", "valid_R@10", "valid_mrr"),
+        )
+        return Loop(fabric, contrast, dataset, schedule, folder=target)
 
 
 @pytest.fixture
@@ -145,11 +148,16 @@ def make_toy(tmp_path: Path) -> Callable[..., Toy]:
             for _ in range(2)
         ]
         held = [
-            Gallery([str(i) for i in rows], rows, rows) for rows in (np.arange(60, 75), np.arange(75, 100))
+            Gallery([str(i) for i in rows], np.stack([rows, rows], 1))
+            for rows in (np.arange(60, 75), np.arange(75, 100))
         ]
         pairs = np.stack([np.arange(paired), np.arange(paired)], 1)
         pool = np.arange(paired, 60)
-        data = AlignmentData(list(sides[0]), list(sides[1]), pairs, pool, pool, *held)
+        data = AlignmentData(
+            tuple(Side(kind(), list(rows), pool) for kind, rows in zip((Left, Right), sides, strict=True)),
+            pairs,
+            *held,
+        )
         return Toy(tmp_path / "run", data, norm)
 
     return make

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from protclip.files import read_toml
 from protclip.modalities.vectors import VectorsModality
-from protclip.relations.pairs import Setup
+from protclip.relations.pairs import AlignmentData
 from protclip.training.pretrain import pretrain
 
 
@@ -34,20 +35,23 @@ class Heard:
 OPTIONS: dict[str, Any] = {"device": "cpu", "precision": "fp32", "dim": 8, "steps": 3}
 
 
-def fresh(make_toy: Callable[..., Any]) -> Setup:
+def fresh(make_toy: Callable[..., Any]) -> AlignmentData:
     """The toy items as ready vectors of both sides."""
-    sides = (VectorsModality(10, stands_for=name) for name in ("left", "right"))
-    return Setup(*sides, make_toy().data)
+    toy = make_toy().data
+    sides = (
+        dataclasses.replace(side, modality=VectorsModality(10, stands_for=side.name)) for side in toy.sides
+    )
+    return dataclasses.replace(toy, sides=tuple(sides))
 
 
 @pytest.fixture
-def setup(make_toy: Callable[..., Any]) -> Setup:
+def data(make_toy: Callable[..., Any]) -> AlignmentData:
     return fresh(make_toy)
 
 
-def test_the_size_is_said_written_and_used(tmp_path: Path, setup: Setup) -> None:
+def test_the_size_is_said_written_and_used(tmp_path: Path, data: AlignmentData) -> None:
     display = Heard()
-    pretrain(tmp_path / "run", setup=setup, display=display, batch_size="auto", **OPTIONS)
+    pretrain(tmp_path / "run", data=data, display=display, batch_size="auto", **OPTIONS)
     config = tmp_path / "run" / "config.toml"
     size = read_toml(config)["train"]["batch_size"]
     assert size in (32, 60)  # 60 training items
@@ -60,14 +64,14 @@ def test_a_run_of_that_size_is_the_same_run(tmp_path: Path, make_toy: Callable[.
     logs = []
     size: Any = "auto"
     for name in ("auto", "number"):
-        pretrain(tmp_path / name, setup=fresh(make_toy), batch_size=size, **OPTIONS)
+        pretrain(tmp_path / name, data=fresh(make_toy), batch_size=size, **OPTIONS)
         size = read_toml(tmp_path / name / "config.toml")["train"]["batch_size"]
         logs.append((tmp_path / name / "log.csv").read_bytes())
     assert logs[0] == logs[1]
 
 
-def test_ranks_of_the_held_out_items_are_kept(tmp_path: Path, setup: Setup) -> None:
-    found = pretrain(tmp_path / "run", setup=setup, batch_size=16, **OPTIONS)
+def test_ranks_of_the_held_out_items_are_kept(tmp_path: Path, data: AlignmentData) -> None:
+    found = pretrain(tmp_path / "run", data=data, batch_size=16, **OPTIONS)
     assert found is not None
     lines = (tmp_path / "run" / "ranks.csv").read_text().splitlines()
     assert (
@@ -75,4 +79,4 @@ def test_ranks_of_the_held_out_items_are_kept(tmp_path: Path, setup: Setup) -> N
     )
     ahead = np.array([int(line.split(",")[2]) for line in lines[1:]])
     assert (ahead < 10).mean() == pytest.approx(found.metrics["retrieval"]["left_to_right"]["R@10"])
-    assert [line.split(",")[0] for line in lines[1:]] == setup.data.test.ids
+    assert [line.split(",")[0] for line in lines[1:]] == data.test.ids

@@ -14,20 +14,21 @@ import torch
 
 from protclip.config.presets import loss_preset
 from protclip.errors import DataError, ProtclipError
-from protclip.training.loop import Interrupted, learning_rate_factor
+from protclip.training.loop import Validation
+from protclip.training.running import Interrupted, learning_rate_factor
 
 Make = Callable[..., Any]
 
 
 def weights(loop: Any) -> bytes:
-    return b"".join(v.numpy().tobytes() for v in loop.model.state_dict().values())
+    return b"".join(v.numpy().tobytes() for v in loop.trainee.model.state_dict().values())
 
 
 def test_overfits_a_small_problem(make_toy: Make) -> None:
     loop = make_toy().loop(steps=150, scratch_lr=1e-2, head_lr=1e-2)
     progress = loop.run(resume=False)
     assert progress.losses["clip"] < 0.35
-    assert progress.best_score > 0.6  # mean reciprocal rank of 15; chance 0.22
+    assert progress.best_score[0] > 0.6  # mean reciprocal rank of 15; chance 0.22
 
 
 @pytest.mark.parametrize("options", [{}, {"sdd_queue": 40, "sdd_weight": 1.0}], ids=["plain", "queue"])
@@ -49,12 +50,12 @@ def test_interrupted_and_resumed_equals_uninterrupted(
         first.run(resume=False)
     second = toy.loop(folder=tmp_path / "parts", loss=loss)
     second.run(resume=True)
-    held = second.objective.state_dict()
+    held = second.trainee.objective.state_dict()
     # Two batches of 16 rows fit into 40.
     assert [len(rows) for name, rows in held.items() if name.endswith("rows")] == (
         [32, 32] if options else []
     )
-    for name, rows in whole.objective.state_dict().items():
+    for name, rows in whole.trainee.objective.state_dict().items():
         assert torch.equal(rows, held[name]), name
     assert weights(second) == weights(whole)
     assert (tmp_path / "parts/log.csv").read_bytes() == (tmp_path / "whole/log.csv").read_bytes()
@@ -97,18 +98,18 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(make_toy: Make, tmp_
     gradients = []
     for size in (None, 5):
         loop = toy.loop(folder=tmp_path / str(size), micro_batch_size=size)
-        for module in loop.model.modules():
+        for module in loop.trainee.model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
         taken: dict[str, torch.Tensor] = {}
 
         def keep(loop: Any = loop, taken: dict[str, torch.Tensor] = taken) -> None:
-            for name, p in loop.model.named_parameters():
+            for name, p in loop.trainee.model.named_parameters():
                 taken[name] = p.grad.clone()
 
-        step = loop.optimizer.step
-        loop.optimizer.step = lambda keep=keep, step=step: (keep(), step())
-        loop._step(0, loop.dataset[0])
+        step = loop.trainee.optimizer.step
+        loop.trainee.optimizer.step = lambda keep=keep, step=step: (keep(), step())
+        loop._step(0, loop.batches[0])
         gradients.append(taken)
     assert set(gradients[0]) == set(gradients[1])
     for name, value in gradients[0].items():
@@ -117,8 +118,8 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(make_toy: Make, tmp_
 
 def test_micro_batches_update_running_statistics_once(make_toy: Make) -> None:
     loop = make_toy().loop(micro_batch_size=8)
-    norm = loop.model.sides["left"].encoder.net[1]
-    loop._step(0, loop.dataset[0])
+    norm = loop.trainee.model.sides["left"].encoder.net[1]
+    loop._step(0, loop.batches[0])
     assert norm.num_batches_tracked == 2  # two chunks of the items; their augmented views do not count
     assert norm.momentum == 0.1
 
@@ -129,9 +130,11 @@ def test_running_statistics_are_those_of_items_not_of_views(
 ) -> None:
     def statistics(name: str, **options: object) -> dict[str, torch.Tensor]:
         loop = make_toy().loop(steps=1, folder=tmp_path / name, micro_batch_size=micro, **options)
-        before = {key: value.clone() for key, value in loop.model.state_dict().items()}
+        before = {key: value.clone() for key, value in loop.trainee.model.state_dict().items()}
         loop.run(resume=False)
-        after = {k: v for k, v in loop.model.state_dict().items() if "running_" in k or "num_batches" in k}
+        after = {
+            k: v for k, v in loop.trainee.model.state_dict().items() if "running_" in k or "num_batches" in k
+        }
         assert all(not torch.equal(value, before[key]) for key, value in after.items())
         return after
 
@@ -147,14 +150,14 @@ def test_the_best_validated_weights_are_kept(make_toy: Make) -> None:
     scores = iter([0.1, 0.9, 0.2])
     states = []
 
-    def validate(model: Any) -> dict[str, float]:
-        states.append({k: v.clone() for k, v in model.state_dict().items()})
-        return {"score": next(scores), "valid_R@1": 0.0, "valid_R@10": 0.0, "valid_mrr": 0.0}
+    def validate() -> Validation:
+        states.append({k: v.clone() for k, v in loop.trainee.model.state_dict().items()})
+        return Validation((next(scores),), {"valid_R@1": 0.0, "valid_R@10": 0.0, "valid_mrr": 0.0})
 
-    loop.validate = validate
+    loop.trainee.validate = validate
     progress = loop.run(resume=False)
     assert progress.best_step == 10
-    for name, value in loop.model.state_dict().items():
+    for name, value in loop.trainee.model.state_dict().items():
         assert torch.equal(value, states[1][name])
 
 
@@ -181,7 +184,7 @@ def test_damaged_or_foreign_state_is_refused(make_toy: Make) -> None:
 
 def test_a_loss_that_is_not_finite_stops_with_advice(make_toy: Make) -> None:
     toy = make_toy()
-    toy.data.left[0][:] = np.nan
+    toy.data.sides[0].items[0][:] = np.nan
     with pytest.raises(ProtclipError, match="the loss is nan at step"):
         toy.loop().run(resume=False)
 

@@ -73,7 +73,7 @@ def vectors():
 def test_map_names_classes_and_modalities(tmp_path, vectors, method):
     left, right, codes = vectors
     out = tmp_path / "embedding.svg"
-    plot_embedding(left, right, codes, out, "image", "text", method=method)
+    plot_embedding((left, right), codes, out, ("image", "text"), method=method)
     drawn = words(out)
     counts = {c: sum(code.startswith(c) for code in codes) for c in "123"}
     for expected in (
@@ -85,7 +85,7 @@ def test_map_names_classes_and_modalities(tmp_path, vectors, method):
     ):
         assert drawn.count(expected) == 1, expected
     first = out.read_bytes()
-    plot_embedding(left, right, codes, out, "image", "text", method=method)
+    plot_embedding((left, right), codes, out, ("image", "text"), method=method)
     assert out.read_bytes() == first
 
 
@@ -95,13 +95,15 @@ CLASSES = ("mainly alpha", "mainly beta", "alpha beta")
 @pytest.mark.parametrize("n", [1, 2, 3])
 @pytest.mark.parametrize("dim", [1, 4])
 def test_map_of_few_items(tmp_path, n, dim):
-    plot_embedding(np.ones((n, dim)), -np.ones((n, dim)), ["1.1.1.1"] * n, tmp_path / "x.svg", method="tsne")
+    plot_embedding(
+        (np.ones((n, dim)), -np.ones((n, dim))), ["1.1.1.1"] * n, tmp_path / "x.svg", method="tsne"
+    )
     assert words(tmp_path / "x.svg")
 
 
 def test_map_of_a_collapsed_space_and_of_other_labels(tmp_path):
     labels = [f"kind {i % 12}" for i in range(36)]
-    plot_embedding(np.ones((36, 4)), np.ones((36, 4)), labels, tmp_path / "x.svg")
+    plot_embedding((np.ones((36, 4)), np.ones((36, 4))), labels, tmp_path / "x.svg")
     drawn = words(tmp_path / "x.svg")
     assert "kind 0 (3)" in drawn
     assert "other (15)" in drawn, "seven labels have a colour of their own"
@@ -109,20 +111,20 @@ def test_map_of_a_collapsed_space_and_of_other_labels(tmp_path):
 
 def test_large_maps_are_thinned_and_say_so(tmp_path):
     points = np.random.default_rng(0).normal(size=(1100, 3))
-    plot_embedding(points, points, ["1.1.1.1"] * 1100, tmp_path / "x.svg", method="pca")
+    plot_embedding((points, points), ["1.1.1.1"] * 1100, tmp_path / "x.svg", method="pca")
     assert any("1000 of 1100 items" in text for text in words(tmp_path / "x.svg"))
 
 
 def test_map_names_bad_input(tmp_path):
     out = tmp_path / "x.svg"
     with pytest.raises(DataError, match="same items"):
-        plot_embedding(np.eye(3), np.eye(3), ["1.1.1.1"], out)
+        plot_embedding((np.eye(3), np.eye(3)), ["1.1.1.1"], out)
     with pytest.raises(DataError, match="same items"):
-        plot_embedding(np.eye(3), np.eye(4), [""] * 3, out)
+        plot_embedding((np.eye(3), np.eye(4)), [""] * 3, out)
     with pytest.raises(DataError, match="not finite"):
-        plot_embedding(np.eye(3) * np.nan, np.eye(3), [""] * 3, out)
+        plot_embedding((np.eye(3) * np.nan, np.eye(3)), [""] * 3, out)
     with pytest.raises(ConfigError, match="'umap', expected auto, pca or tsne"):
-        plot_embedding(np.eye(3), np.eye(3), [""] * 3, out, method="umap")
+        plot_embedding((np.eye(3), np.eye(3)), [""] * 3, out, method="umap")
 
 
 def test_no_global_state_of_matplotlib_is_touched(tmp_path):
@@ -130,7 +132,7 @@ def test_no_global_state_of_matplotlib_is_touched(tmp_path):
         "import sys, matplotlib, numpy as np\n"
         "before = matplotlib.rcParams.copy()  # unlike dict(...), this does not choose a back-end\n"
         "from protclip.training.plots import plot_embedding\n"
-        "plot_embedding(np.eye(3), np.eye(3), ['1.1.1.1'] * 3, sys.argv[1])\n"
+        "plot_embedding((np.eye(3), np.eye(3)), ['1.1.1.1'] * 3, sys.argv[1])\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
         "assert matplotlib.rcParams.copy() == before\n"
     )

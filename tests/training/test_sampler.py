@@ -14,7 +14,7 @@ from protclip.training.sampler import PairedUnpairedSampler
 def make(pairs: int, left: int, right: int, **options: object) -> PairedUnpairedSampler:
     matched = np.stack([np.arange(pairs), np.arange(pairs)], 1)
     pools = np.arange(pairs, pairs + left), np.arange(pairs, pairs + right)
-    return PairedUnpairedSampler(matched, *pools, **{"batch_size": 8, **options})
+    return PairedUnpairedSampler(matched, pools, **{"batch_size": 8, **options})
 
 
 @given(
@@ -30,11 +30,11 @@ def test_a_batch_never_repeats_an_item_and_never_mixes_pools(
     if pairs + max(left, right) == 0:
         return
     rows = make(pairs, left, right, batch_size=size).batch(step)
-    assert len(rows.pairs) + max(len(rows.left), len(rows.right)) <= size
+    assert len(rows.pairs) + max(*map(len, rows.unpaired)) <= size
     for drawn, low, high in (
         (rows.pairs[:, 0], 0, pairs),
-        (rows.left, pairs, pairs + left),
-        (rows.right, pairs, pairs + right),
+        (rows.unpaired[0], pairs, pairs + left),
+        (rows.unpaired[1], pairs, pairs + right),
     ):
         assert len(set(drawn.tolist())) == len(drawn)
         assert ((drawn >= low) & (drawn < high)).all()
@@ -43,14 +43,14 @@ def test_a_batch_never_repeats_an_item_and_never_mixes_pools(
 
 def test_a_round_passes_over_every_item_once() -> None:
     sampler = make(0, 24, 24, batch_size=8)
-    seen = np.concatenate([sampler.batch(step).left for step in range(3)])
+    seen = np.concatenate([sampler.batch(step).unpaired[0] for step in range(3)])
     assert sorted(seen) == list(range(24))
 
 
 def test_the_two_unpaired_draws_are_independent() -> None:
     """With shuffled pools the same index on both sides is a hidden partner: no more often than by chance."""
     sampler = make(0, 1000, 1000, batch_size=100)
-    same = [np.mean(rows.left == rows.right) for rows in map(sampler.batch, range(200))]
+    same = [np.mean(rows.unpaired[0] == rows.unpaired[1]) for rows in map(sampler.batch, range(200))]
     assert abs(np.mean(same) - 1 / 1000) < 3e-4
 
 
@@ -59,9 +59,11 @@ def test_steps_can_be_asked_in_any_order() -> None:
     forward = [sampler.batch(step) for step in range(20)]
     for step in reversed(range(20)):
         again = sampler.batch(step)
-        assert all(np.array_equal(a, b) for a, b in zip(again, forward[step], strict=True))
+        assert np.array_equal(again.pairs, forward[step].pairs)
+        for a, b in zip(again.unpaired, forward[step].unpaired, strict=True):
+            assert np.array_equal(a, b)
     other = make(10, 20, 30, seed=6).batch(0)
-    assert not np.array_equal(other.left, forward[0].left)
+    assert not np.array_equal(other.unpaired[0], forward[0].unpaired[0])
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,7 @@ def test_steps_can_be_asked_in_any_order() -> None:
 )
 def test_share_of_pairs(pairs: int, pool: int, options: dict[str, object], expected: tuple[int, int]) -> None:
     rows = make(pairs, pool, pool, **options).batch(0)
-    assert (len(rows.pairs), len(rows.left)) == expected
+    assert (len(rows.pairs), len(rows.unpaired[0])) == expected
 
 
 def test_every_objective_gets_the_same_number_of_steps() -> None:

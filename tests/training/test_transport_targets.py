@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import math
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from protclip.config.loss import LossConfig
 from protclip.config.presets import loss_preset
 from protclip.errors import ConfigError
 from protclip.losses import Objective, Term, Views
-from protclip.relations.pairs import AlignmentData
+from protclip.modalities.vectors import VectorsModality
+from protclip.relations.pairs import AlignmentData, Side
 from protclip.scoring.galleries import Gallery
 from protclip.training.running import Interrupted
 from protclip.training.transport_targets import TransportTargets, frozen_vectors
@@ -32,14 +34,24 @@ specification = importlib.util.spec_from_file_location("transport_worker", WORKE
 worker = importlib.util.module_from_spec(specification)
 specification.loader.exec_module(worker)
 
-NOBODY = Gallery([], np.zeros(0, np.int64), np.zeros(0, np.int64))
+NOBODY = Gallery([], np.zeros((0, 2), np.int64))
 Make = Callable[..., Any]
+
+
+def two_sides(
+    left: Sequence[Any], right: Sequence[Any], pairs: np.ndarray, *pools: np.ndarray
+) -> AlignmentData:
+    sides = [
+        Side(VectorsModality(1, stands_for=name), items, pool)
+        for name, items, pool in zip(("left", "right"), (left, right), pools, strict=True)
+    ]
+    return AlignmentData((sides[0], sides[1]), pairs, NOBODY, NOBODY)
 
 
 def make_data(pairs: int, left: int, right: int) -> AlignmentData:
     known = np.stack([np.arange(pairs), np.arange(pairs)], 1)
     pools = np.arange(pairs, pairs + left), np.arange(pairs, pairs + right)
-    return AlignmentData(list(range(pairs + left)), list(range(pairs + right)), known, *pools, NOBODY, NOBODY)
+    return two_sides(range(pairs + left), range(pairs + right), known, *pools)
 
 
 def unit(n: int, seed: int) -> torch.Tensor:
@@ -161,9 +173,7 @@ def test_large_pools_are_sampled() -> None:
 def test_an_item_of_several_pairs_and_of_the_pool_is_one_item() -> None:
     """Pictures have several captions, of which some may be unpaired."""
     known = np.array([[0, 0], [0, 1], [1, 2]])
-    data = AlignmentData(
-        list(range(4)), list(range(7)), known, np.array([1, 2, 3]), np.arange(3, 7), NOBODY, NOBODY
-    )
+    data = two_sides(range(4), range(7), known, np.array([1, 2, 3]), np.arange(3, 7))
     targets = TransportTargets(LossConfig(transport_warmup=0.0, transport_dim=2), data, 6, steps=2)
     u, v = unit(4, 0), unit(7, 1)
     items = torch.tensor([0, 0, 1, 1, 2, 3]), torch.arange(7)
@@ -211,24 +221,25 @@ def test_interrupted_and_resumed_equals_uninterrupted(make_toy: Make, tmp_path: 
     assert log == (tmp_path / "whole/log.csv").read_text()
     column = log.splitlines()[0].split(",").index("transport")
     assert float(log.splitlines()[-1].split(",")[column]) > 0
-    for name, value in whole.objective.state_dict().items():
-        assert torch.equal(value, second.objective.state_dict()[name]), name
-    for name, value in whole.model.state_dict().items():
-        assert torch.equal(value, second.model.state_dict()[name]), name
+    for name, value in whole.trainee.objective.state_dict().items():
+        assert torch.equal(value, second.trainee.objective.state_dict()[name]), name
+    for name, value in whole.trainee.model.state_dict().items():
+        assert torch.equal(value, second.trainee.model.state_dict()[name]), name
 
 
 def test_frozen_sides_are_computed_anew(make_toy: Make) -> None:
     toy = make_toy(paired=10)
     loop = toy.loop()
     features = torch.randn(60, 12, generator=torch.Generator().manual_seed(0))
-    left, right = frozen_vectors(loop.model, (features, None))
+    sides = [dataclasses.replace(toy.data.sides[0], features=features), toy.data.sides[1]]
+    left, right = frozen_vectors(loop.trainee.model, sides)
     assert right is None
-    head = loop.model.heads["left"]
-    loop.model.train()
+    head = loop.trainee.model.heads["left"]
+    loop.trainee.model.train()
     rows = left(np.array([5, 3]))
     assert head.training, "dropout is off for the moment only"
-    loop.model.eval()
-    torch.testing.assert_close(rows, loop.model.project("left", features[[5, 3]]).detach())
+    loop.trainee.model.eval()
+    torch.testing.assert_close(rows, loop.trainee.model.project("left", features[[5, 3]]).detach())
     config = LossConfig(transport_every=1, transport_dim=2)
     targets = TransportTargets(config, toy.data, 8, steps=3, recompute=(left, None))
     torch.testing.assert_close(
@@ -237,7 +248,7 @@ def test_frozen_sides_are_computed_anew(make_toy: Make) -> None:
     empty = torch.zeros(0, 8), torch.zeros(0, dtype=torch.int64)
     targets(Views(empty[0], empty[0], scale=1.0, u_items=empty[1], v_items=empty[1]))
     torch.testing.assert_close(
-        targets.left.rows, loop.model.project("left", features).detach(), rtol=1e-4, atol=1e-6
+        targets.left.rows, loop.trainee.model.project("left", features).detach(), rtol=1e-4, atol=1e-6
     )
 
 
@@ -249,7 +260,7 @@ def retrieval_after_training(objective: str, seed: int) -> float:
     x, y = (torch.from_numpy((rows - rows.mean(0)) / rows.std(0)).float() for rows in sides)
     known, pool = np.arange(8), np.arange(8, 128)
     shuffled = rng.permutation(pool)
-    data = AlignmentData(range(188), range(188), np.stack([known, known], 1), pool, shuffled, NOBODY, NOBODY)
+    data = two_sides(range(188), range(188), np.stack([known, known], 1), pool, shuffled)
     config = loss_preset(objective=objective, transport_dim=8)
     extra = {}
     if config.transport_weight:
@@ -277,7 +288,7 @@ def test_the_plan_finds_what_few_pairs_do_not(seed: int) -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(ConfigError, match="unpaired items on both sides; got 0 left and 4 right"):
+    with pytest.raises(ConfigError, match="unpaired items on both sides; got 0 of left and 4 of right"):
         TransportTargets(LossConfig(), make_data(3, 0, 4), 6, steps=2)
     data = make_data(3, 4, 4)
     with pytest.raises(ConfigError, match="items of the rows"):

@@ -13,17 +13,18 @@ from torch.nn.functional import normalize
 
 from protclip.config.presets import loss_preset
 from protclip.losses import Objective, Term, Views, gather_views
-from protclip.relations.pairs import AlignmentData
+from protclip.modalities.vectors import VectorsModality
+from protclip.relations.pairs import AlignmentData, Side
 from protclip.scoring.galleries import Gallery
 from protclip.training.transport_targets import TransportTargets
 
-NOBODY = Gallery([], np.zeros(0, np.int64), np.zeros(0, np.int64))
+NOBODY = Gallery([], np.zeros((0, 2), np.int64))
 DATA = AlignmentData(
-    list(range(14)),
-    list(range(16)),
+    (
+        Side(VectorsModality(5, stands_for="left"), range(14), np.arange(4, 14)),
+        Side(VectorsModality(5, stands_for="right"), range(16), np.arange(5, 16)),
+    ),
     np.stack([np.arange(4), np.arange(4)], 1),
-    np.arange(4, 14),
-    np.arange(5, 16),
     NOBODY,
     NOBODY,
 )
