@@ -91,8 +91,10 @@ class HeadInputs:
         return found
 
     def read(self, source: Any, alone: bool) -> Iterator[tuple[str, Any]]:
-        """Ids with the items of the towers: a Protein where there is a structure tower, with its vector
-        where the sequence side is one."""
+        """Ids with the items of the towers.
+
+        Where there is a structure tower, that is a Protein, with its vector where the sequence side is one.
+        """
         path = Path(source) if isinstance(source, (str, Path)) else None
         if path is not None and not path.exists():
             raise DataError("no such file or folder", where=str(path))

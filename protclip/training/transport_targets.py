@@ -91,7 +91,7 @@ class Bank(nn.Module):
         return self.rows[self.pool_at]
 
     def pool_seen(self) -> Tensor:
-        """bool [n]: which of them are known."""
+        """Bool [n]: which of them are known."""
         return self.seen[self.pool_at]
 
 

@@ -140,6 +140,7 @@ class CDConv(nn.Module):
             return convolve(x.to(dtype), kernel.to(dtype), self.weight.to(dtype), neighbours)
 
     def extra_repr(self) -> str:
+        """Sizes, for the printed module."""
         return f"{self.in_channels}, {self.out_channels}, kernel_channels={self.kernel_channels}"
 
 
@@ -184,7 +185,7 @@ class _Convolve(torch.autograd.Function):
 
 
 def _add_product(total: Tensor | None, sums: Tensor, grad: Tensor) -> Tensor:
-    """total + sums^T grad; several blocks are added up in full precision."""
+    """Total + sums^T grad; several blocks are added up in full precision."""
     if total is None:
         return sums.t() @ grad
     if total.dtype == sums.dtype and sums.element_size() >= 4:

@@ -137,6 +137,7 @@ class NodeNorm(nn.BatchNorm1d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise nodes [n, channels]."""
         if self.training and len(x) == 1:
             return F.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps

@@ -64,8 +64,10 @@ def table_from_bcif(data: bytes, where: str, chain_ids: str) -> AtomTable:
 
 
 def _check_sizes(category: dict[str, Any]) -> None:
-    """Refuse a category whose decoded size does not fit its row count: a damaged size field would
-    otherwise allocate gigabytes."""
+    """Refuse a category whose decoded size does not fit its row count.
+
+    A damaged size field would otherwise allocate gigabytes.
+    """
     rows = int(category["rowCount"])
     # Run-length codes hold two numbers for a run; a string column has no more strings than rows.
     limit = 2 * rows + 2
@@ -129,8 +131,10 @@ def _table(block: Any, chain_ids: str) -> AtomTable:
 
 
 def _grouped(table: AtomTable, model: NDArray[np.str_]) -> NDArray[np.intp]:
-    """Keep (in place) the first model, with the atoms of each chain and residue side by side, as gemmi has
-    them; the rows that stay, in their order."""
+    """Keep (in place) the first model, and give the rows that stay, in their order.
+
+    The atoms of each chain and residue come side by side, as gemmi has them.
+    """
     rows = np.flatnonzero(model == model[0]) if len(model) else np.zeros(0, np.intp)
     place: dict[tuple[int, ...], int] = {}
     chains: dict[int, int] = {}

@@ -35,9 +35,9 @@ _WATER, _LIGAND, _NUCLEIC, _CAP, _STRANGE, _BARE, _HETERO, _DUPLICATE = range(1,
 
 @dataclass
 class ResidueTable:
-    """R residues of a file, of every kind; ``drop[i]`` is 0 for a protein residue that is kept, else
-    the number of the reason in ``_REASONS``.
+    """R residues of a file, of every kind.
 
+    ``drop[i]`` is 0 for a protein residue that is kept, else the number of the reason in ``_REASONS``.
     ``ca_row`` is the atom that speaks for the residue: the C-alpha, or the first atom where there is none.
     ``atom_counts`` holds per-residue tallies of atoms left out: alternates, duplicates, hydrogens, unplaced.
     """
@@ -284,8 +284,10 @@ def _check_numbers(residues: ResidueTable, table: AtomTable, where: str) -> None
 
 
 def _repeated(keys: list[list[int]], ca: NDArray[np.float64]) -> list[int]:
-    """Residues whose number was used before, but not by the bonded residue right before them: where
-    insertion codes were stripped, neighbours share a number and are residues in their own right."""
+    """Residues whose number was used before, but not by the bonded residue right before them.
+
+    Where insertion codes were stripped, neighbours share a number and are residues in their own right.
+    """
     seen: dict[tuple[int, ...], int] = {}
     extra = []
     for i, key in enumerate(map(tuple, keys)):

@@ -80,7 +80,7 @@ def _atom_block(document: gemmi.cif.Document) -> gemmi.cif.Block | None:
 
 
 def local_plddt(document: gemmi.cif.Document, structure: gemmi.Structure) -> NDArray[np.float32] | None:
-    """pLDDT of every atom of the first model from ``_ma_qa_metric_local``; None if there is none.
+    """PLDDT of every atom of the first model from ``_ma_qa_metric_local``; None if there is none.
 
     Residues without a value get NaN.
     """

@@ -286,7 +286,7 @@ def _count(dropped: dict[str, int], kind: str, count: int) -> None:
 def _plddt(
     table: AtomTable, residues: ResidueTable, index: NDArray[np.intp], min_plddt: float | None, where: str
 ) -> NDArray[np.float32] | None:
-    """pLDDT of the residues ``index`` on the 0-100 scale, None for a structure that is not a prediction."""
+    """PLDDT of the residues ``index`` on the 0-100 scale, None for a structure that is not a prediction."""
     if table.predicted is None:
         # Nothing is declared, as in ColabFold's PDB files: only where the caller asks for pLDDT,
         # and only where the B-factors can be that.
