@@ -1,6 +1,6 @@
 """Embedding many items: against one at a time, with and without protclip, and peak memory as the input grows.
 
-    python benchmarks/embedding.py [--items 100000] [--rate-items 256] [--device cpu] [--json FILE]
+    python benchmarks/embedding.py [--items 100000] [--rate-items 256] [--alone N] [--device cpu]
 
 Items are made from the shipped domains and all differ: sequences with a twentieth of their residues
 exchanged, structures with 0.1 A of noise on every atom. Rates: `AlignedModel.embed` over a list, in turns
@@ -68,12 +68,12 @@ def make_model(folder: Path, structure: str, sequence: str) -> Path:
     return folder
 
 
-def embed_here(model: str, name: str, source: str, device: str) -> None:
+def embed_here(model: str, name: str, source: str, device: str, form: str) -> None:
     """Embed a file in this process and print seconds and peak memory."""
     loaded = load(model, device)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        report = embed_to_file(loaded, name, Path(source), Path(folder) / "out.parquet")
+        report = embed_to_file(loaded, name, Path(source), Path(folder) / f"out.{form}")
         seconds = time.perf_counter() - start
     peak = status("VmHWM")
     print(json.dumps({"seconds": seconds, "bytes": peak, "embedded": report.embedded}))
@@ -119,18 +119,23 @@ def by_fair_esm(model: AlignedModel, theirs: Any, sequences: list[str]) -> NDArr
     return np.concatenate(out)
 
 
-def rates(path: Path, name: str, items: list[Any], rounds: int, device: str) -> list[dict[str, Any]]:
-    """Items a second of every form, its ratio to the form without protclip, and to ours one at a time."""
+def rates(
+    path: Path, name: str, items: list[Any], alone: int, rounds: int, device: str
+) -> list[dict[str, Any]]:
+    """Items a second of every form, its ratio to the form without protclip, and to ours one at a time.
+
+    Forms that take one item at a time run on the first ``alone`` of them.
+    """
     model, half = load(path, device, precision="fp32"), load(path, device, precision="bf16")
-    few = items[: max(8, len(items) // 8)]
+    few = items[:alone]
     if name == "structure":
         label = "published formulation, one at a time, fp32"
         arms = {label: lambda: published(model, few)}
     else:
         label, theirs = "fair-esm, one at a time, fp32", fair_esm(model)
         arms = {label: lambda: by_fair_esm(model, theirs, few)}
-    alone = "ours, one at a time, fp32"
-    arms[alone] = lambda: np.concatenate([model.embed(name, [item]).vectors for item in few])
+    singly = "ours, one at a time, fp32"
+    arms[singly] = lambda: np.concatenate([model.embed(name, [item]).vectors for item in few])
     arms["ours, batches, fp32"] = lambda: model.embed(name, items).vectors
     arms["ours, batches, bf16"] = lambda: half.embed(name, items).vectors
     expected = arms[label]()
@@ -150,22 +155,47 @@ def rates(path: Path, name: str, items: list[Any], rounds: int, device: str) -> 
             "form": form,
             "items/s": 1 / statistics.median(spent.tolist()),
             "against theirs": statistics.median((each[label] / spent).tolist()),
-            "against one": statistics.median((each[alone] / spent).tolist()),
+            "against one": statistics.median((each[singly] / spent).tolist()),
             "largest difference": errors[form],
         }
         for form, spent in each.items()
     ]
 
 
+def whole_runs(report: Report, home: Path, model: Path, items: int, device: str, form: str) -> None:
+    """Rate and peak memory of embedding whole files, in a process of its own for each of three sizes."""
+    rows = []
+    for count in sorted({max(200, items // 100), max(500, items // 10), items}):
+        fasta, store = home / f"{count}.fasta", home / f"{count}.h5"
+        with fasta.open("w") as file:
+            file.writelines(f">{p.id}\n{p.sequence}\n" for p in variants(count))
+        write_corpus(store, variants(count))
+        for name, source in (("sequence", fasta), ("structure", store)):
+            found = in_new_process(__file__, model, name, source, device, form)
+            rows.append(
+                [name, f"{count:,}", f"{found['bytes'] / 2**20:.0f}", f"{count / found['seconds']:.0f}"]
+            )
+            report.figures[f"{name} {count}"] = found
+        fasta.unlink()
+        store.unlink()
+    rows.sort(key=lambda row: row[0])
+    kind = {"parquet": "a Parquet", "h5": "an HDF5"}[form]
+    report.table(
+        ["items", "number", "peak MB", "items/s"], rows, f"Whole runs to {kind} file, smallest model:"
+    )
+
+
 def main() -> None:
     """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--items", type=int, default=100_000, help="of the whole runs; 0 for none")
     parser.add_argument("--rate-items", type=int, default=256)
+    parser.add_argument("--alone", type=int, help="how many to take one at a time (default: an eighth)")
+    parser.add_argument("--to", choices=["parquet", "h5"], default="parquet", help="what whole runs write")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--child", nargs=4)
+    parser.add_argument("--child", nargs=5)
     options = parser.parse_args()
     if options.child:
         embed_here(*options.child)
@@ -180,46 +210,31 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)
         proteins = list(variants(options.rate_items))
-        rows = []
+        alone = options.alone or max(8, len(proteins) // 8)
+        length = np.mean([len(p) for p in proteins])
+        place = options.device if cuda else f"cpu, {torch.get_num_threads()} threads"
+        report.say(
+            f"{len(proteins)} items of {length:.0f} residues on average, {place}; "
+            f"one at a time: the first {alone} of them."
+        )
+        head = ["tower", "form", "items/s", "against the first form", "against ours, one at a time"]
+        rows: list[list[str]] = []
         for k, (structure, sequence) in enumerate(sizes):
             path = make_model(home / str(k), structure, sequence)
             for name, tower, items in (
                 ("structure", f"CDConv {structure}", proteins),
                 ("sequence", f"ESM-2 {sequence}", [p.sequence for p in proteins]),
             ):
-                for row in rates(path, name, items, options.rounds, options.device):
+                for row in rates(path, name, items, alone, options.rounds, options.device):
                     ratios = [f"{row[key]:.1f}x" for key in ("against theirs", "against one")]
                     difference = f"{row['largest difference']:.0e}"
                     rows.append([tower, row["form"], f"{row['items/s']:.1f}", *ratios, difference])
                     report.figures[f"{tower}, {row['form']}"] = row
-        lengths = [len(p) for p in proteins]
-        place = options.device if cuda else f"cpu, {torch.get_num_threads()} threads"
-        report.say(
-            f"{len(proteins)} items of {np.mean(lengths):.0f} residues on average, {place}; "
-            f"one at a time: the first {max(8, len(proteins) // 8)} of them."
-        )
-        head = ["tower", "form", "items/s", "against the first form", "against ours, one at a time"]
-        report.table([*head, "largest difference"], rows)
-
-        small = home / str(len(sizes) - 1)
-        rows = []
-        for count in sorted({max(200, options.items // 100), max(500, options.items // 10), options.items}):
-            fasta, store = home / f"{count}.fasta", home / f"{count}.h5"
-            with fasta.open("w") as file:
-                file.writelines(f">{p.id}\n{p.sequence}\n" for p in variants(count))
-            write_corpus(store, variants(count))
-            for name, source in (("sequence", fasta), ("structure", store)):
-                found = in_new_process(__file__, small, name, source, options.device)
-                rows.append(
-                    [name, f"{count:,}", f"{found['bytes'] / 2**20:.0f}", f"{count / found['seconds']:.0f}"]
-                )
-                report.figures[f"{name} {count}"] = found
-            fasta.unlink()
-            store.unlink()
-        rows.sort(key=lambda row: row[0])
-        report.table(
-            ["items", "number", "peak MB", "items/s"], rows, "Whole runs to a Parquet file, smallest model:"
-        )
+                report.tables = []
+                report.table([*head, "largest difference"], rows)
+                report.save()
+        if options.items:
+            whole_runs(report, home, home / str(len(sizes) - 1), options.items, options.device, options.to)
     report.finish()
 
 

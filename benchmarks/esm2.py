@@ -139,25 +139,21 @@ def main() -> None:
     count = args.sequences or len(corpus)
     sequences = (corpus * (count // len(corpus) + 1))[:count]
     lengths = [len(s) for s in sequences]
-    rows = [row for size in args.sizes for row in measure(esm2_name(size), sequences, args)]
     report = Report("esm2", args.json, device=args.device)
     report.say(
         f"{count} sequences, {min(lengths)} to {max(lengths)} residues, mean {np.mean(lengths):.0f}; "
         f"{args.device}, {args.threads} threads."
     )
-    cells = [
-        [
-            row["size"].split("_")[2] if "_" in row["size"] else row["size"],
-            row["form"],
-            f"{row['seconds']:.2f}",
-            f"{row['sequences/s']:.1f}",
-            f"{row['ratio']:.2f}x",
-            f"{row['largest difference']:.0e}",
-        ]
-        for row in rows
-    ]
-    report.table(["size", "form", "seconds", "sequences/s", "ratio", "largest difference"], cells)
-    report.figures = {f"{row['size']} {row['form']}": row for row in rows}
+    cells: list[list[str]] = []
+    for size in args.sizes:
+        for row in measure(esm2_name(size), sequences, args):
+            name = row["size"].split("_")[2] if "_" in row["size"] else row["size"]
+            times = [f"{row['seconds']:.2f}", f"{row['sequences/s']:.1f}", f"{row['ratio']:.2f}x"]
+            cells.append([name, row["form"], *times, f"{row['largest difference']:.0e}"])
+            report.figures[f"{row['size']} {row['form']}"] = row
+        report.tables = []
+        report.table(["size", "form", "seconds", "sequences/s", "ratio", "largest difference"], cells)
+        report.save()
     report.finish()
 
 

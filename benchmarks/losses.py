@@ -14,8 +14,8 @@
 - Equal values and gradients of all forms are checked first, on few rows in float64.
 
 Peak memory is the growth of the resident set of a fresh process over one forward and backward (on CUDA: of
-allocated memory); 0 where memory freed by the warm-up was enough. Run with OMP_NUM_THREADS=1 and --threads 1
-on a busy machine.
+allocated memory, in one process); 0 where memory freed by the warm-up was enough. Run with OMP_NUM_THREADS=1
+and --threads 1 on a busy machine.
 """
 
 from __future__ import annotations
@@ -211,7 +211,9 @@ def measure_here(form: str, name: str, rows: int, options: argparse.Namespace) -
 
 
 def measure(form: str, name: str, rows: int, options: argparse.Namespace) -> dict[str, float]:
-    """The same in a fresh process, whose peak memory is its own."""
+    """The same in a fresh process, whose peak memory is its own; on CUDA the allocator tells it."""
+    if options.device == "cuda":
+        return measure_here(form, name, rows, options)
     command = [sys.executable, __file__, "--child", form, name, str(rows)]
     for key in ("dimensions", "subset", "device", "dtype", "threads", "repeats"):
         command += [f"--{key}", str(getattr(options, key))]

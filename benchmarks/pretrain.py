@@ -4,7 +4,8 @@
 
 The whole `Loop` runs on the shipped corpus with the default objective. Waiting is the time in which the loop
 has no batch; the parts are timed alone, in turns: making a step's batch (graphs of all levels, augmented
-views), building the graphs alone, and forward plus backward of the structure tower on one batch.
+views), building the graphs alone, and forward plus backward of the structure tower on one batch. On CUDA the
+driver says how busy the GPU is and how much memory is used, over the steps that count.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import argparse
 import statistics
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
+from gpu_use import GPUUse
 from report import Report, take_turns
 
 from protclip.config.presets import loss_preset
@@ -80,7 +83,8 @@ def main() -> None:
         waits.append(loop.progress.waiting_seconds)
         steps.append(time.perf_counter())
 
-    with tempfile.TemporaryDirectory() as folder:
+    use = GPUUse() if options.device.startswith("cuda") else None
+    with tempfile.TemporaryDirectory() as folder, use or nullcontext():
         contrast = Contrast(
             fabric,
             model,
@@ -93,7 +97,7 @@ def main() -> None:
         loop = Loop(fabric, contrast, dataset, schedule, folder=Path(folder), on_step=note)
         loop.run(resume=False)
     # The first steps start the workers and fill the queue.
-    skip = 2
+    skip = max(2, options.steps // 10)
     total = steps[-1] - steps[skip]
     waited = waits[-1] - waits[skip]
     count = len(steps) - 1 - skip
@@ -103,7 +107,15 @@ def main() -> None:
         f"with views, {options.workers} loaders; {options.device}, {torch.get_num_threads()} threads."
     )
 
-    structures = [proteins[int(i)] for i in range(options.batch_size)]
+    if use is not None:
+        busy, used, readings = use.between(steps[skip], steps[-1])
+        if readings:
+            share = f"{100 * busy:.0f} % of the time ({readings} readings)"
+            report.say(f"The GPU was busy {share}, {used:.0f} MB in use.")
+        else:
+            report.say(f"How busy the GPU was could not be read: {use.error or 'the run was too short'}.")
+
+    structures = [proteins[i % len(proteins)] for i in range(options.batch_size)]
     batch = structure.collate(structures).to(options.device)
     encoder = structure.encoder.to(options.device).train()
 
@@ -131,6 +143,8 @@ def main() -> None:
     share = 100 * graph / tower
     report.say(f"{rate:.1f} domains and sequences a second; graphs are {share:.1f} % of the tower's step.")
     report.figures = {"wait share": waited / total, "items/s": rate, "graph share": graph / tower}
+    if use is not None and readings:
+        report.figures |= {"busy share": busy, "memory MB": used, "busy readings": readings}
     report.finish()
 
 

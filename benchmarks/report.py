@@ -45,9 +45,9 @@ class Report:
         cells = [[str(cell) for cell in row] for row in rows]
         self.tables.append({"title": title, "head": list(head), "rows": cells})
 
-    def finish(self) -> None:
-        """Print everything and write the JSON."""
-        content = {
+    def content(self) -> dict[str, Any]:
+        """Everything so far, as it is written."""
+        return {
             "name": self.name,
             "device": self.device,
             "date": date.today().isoformat(),
@@ -56,10 +56,19 @@ class Report:
             "figures": self.figures,
             "tables": self.tables,
         }
+
+    def save(self) -> None:
+        """Write the JSON, where a file was named; between parts too, so that a stop loses one part only."""
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps(content, indent=1) + "\n")
-        print(markdown(content))
+            partial = self.path.with_name(self.path.name + ".partial")
+            partial.write_text(json.dumps(self.content(), indent=1) + "\n")
+            partial.replace(self.path)
+
+    def finish(self) -> None:
+        """Print everything and write the JSON."""
+        self.save()
+        print(markdown(self.content()))
 
 
 def markdown(content: dict[str, Any]) -> str:
