@@ -52,7 +52,9 @@ class GPUUse:
             self._stop.wait(self.every_seconds)
 
     def between(self, start: float, end: float) -> tuple[float, float, int]:
-        """Mean share busy (0 to 1), most memory in MB and number of readings between two ``perf_counter`` times.
+        """Mean share busy (0 to 1), most memory in MB, number of readings, between two times.
+
+        Times are of ``time.perf_counter``.
 
         Examples
         --------
