@@ -28,15 +28,20 @@ def table(out: Path) -> list[list[str]]:
 
 
 @pytest.mark.slow
-def test_a_step_leaves_its_result(repository, tmp_path):
-    done = run(repository, "--dry", "--out", tmp_path, "--only", "esm2")
+def test_each_step_leaves_its_result(repository, tmp_path):
+    done = run(repository, "--dry", "--out", tmp_path, "--only", "esm2 pretrain")
     assert done.returncode == 0, done.stdout + done.stderr
-    head, install, esm2 = table(tmp_path)
+    head, *steps = table(tmp_path)
     assert head == HEAD
-    assert (install[:2], esm2[:2]) == (["install", "done"], ["esm2", "done"])
-    content = json.loads((tmp_path / "esm2-cpu.json").read_text())
-    assert [row[1] for row in content["tables"][0]["rows"]][-1] == "ours, bf16"
-    assert content["figures"].keys() == {f"esm2_t6_8M_UR50D {row[1]}" for row in content["tables"][0]["rows"]}
+    assert [step[:2] for step in steps] == [["install", "done"], ["esm2", "done"], ["pretrain", "done"]]
+    esm2, pretrain = (
+        json.loads((tmp_path / f"{name}-cpu.json").read_text()) for name in ("esm2", "pretrain")
+    )
+    rows = esm2["tables"][0]["rows"]
+    assert rows[-1][1] == "ours, bf16"
+    assert esm2["figures"].keys() == {f"esm2_t6_8M_UR50D {row[1]}" for row in rows}
+    assert 0 <= pretrain["figures"]["wait share"] < 1
+    assert "busy share" not in pretrain["figures"]  # of a GPU only
 
 
 def test_without_time_no_step_starts_and_the_table_says_so(repository, tmp_path):
