@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from protclip.config.checks import check_range
-from protclip.config.schema import DATA, RUN, TRAIN, from_dict, option
+from protclip.config.checks import check_device
+from protclip.config.pretraining import Precision
+from protclip.config.schema import DATA, LEARNING, MACHINE, MODEL, Options, option
 from protclip.errors import ConfigError
-from protclip.files import read_toml, write_toml
 from protclip.tasks.definitions import Choice, find_task
 
 Towers = Literal["structure", "sequence", "both"]
 
-TOWERS = "Towers"
-
-MACHINE_OPTIONS = frozenset({"device", "devices", "num_nodes", "workers"})
-"""Options that say where a run computes, not what; they may change when it is resumed."""
+SCRATCH_TOWERS = (
+    *("structure_encoder", "structure_size", "structure_input"),
+    *("sequence_encoder", "esm_weights", "esm_init"),
+)
+"""Options of towers from scratch, which pretraining has too."""
 
 
 @dataclass(frozen=True)
-class FinetuneConfig:
+class FinetuneConfig(Options):
     """One downstream run; ``config.toml`` of a run folder is this, resolved.
 
     Attributes
@@ -66,96 +65,111 @@ class FinetuneConfig:
         "", "Benchmark file, or `sample` for the demonstration set [default: the built benchmark]", panel=DATA
     )
     vectors: str = option("", "HDF5 embeddings by protein id in place of the sequence tower", panel=DATA)
-    model: str = option("", "Pretrained model or run folder [default: towers from scratch]", panel=TOWERS)
-    towers: Towers = option("structure", "structure, sequence or both", panel=TOWERS)
+    model: str = option("", "Pretrained model or run folder [default: towers from scratch]", panel=MODEL)
+    towers: Towers = option("structure", "structure, sequence or both", panel=MODEL)
     mode: Literal["full", "lora", "probe"] = option(
-        "full", "full, lora (sequence tower) or probe (frozen towers)", panel=TOWERS
+        "full", "full, lora (sequence tower) or probe (frozen towers)", panel=MODEL
     )
     fusion: Literal["concat", "serial"] = option(
-        "concat", "concat, or serial: sequence features of residues enter the graph", panel=TOWERS
+        "concat", "concat, or serial: sequence features of residues enter the graph", panel=MODEL
     )
     features: Literal["tower", "shared"] = option(
-        "tower", "tower features, or their projections into the shared space", panel=TOWERS
+        "tower",
+        "tower: what the towers give; shared: its projection into the shared space",
+        panel=MODEL,
+        advanced=True,
     )
     freeze: Literal["", "structure", "sequence"] = option(
-        "", "Tower that is not trained: structure or sequence", panel=TOWERS
+        "", "Tower that is not trained: structure or sequence", panel=MODEL, advanced=True
     )
     head: Literal["auto", "linear", "mlp"] = option(
-        "auto", "auto (linear for a probe), linear or mlp", panel=TOWERS
+        "auto", "Classifier: linear, mlp, or auto (linear for a probe)", panel=MODEL, advanced=True
     )
     structure_encoder: Literal["cdconv", "gearnet"] = option(
-        "cdconv", "From scratch: cdconv, or gearnet (needs the extra torchdrug)", panel=TOWERS
+        "cdconv",
+        "From scratch: cdconv, or gearnet (needs the extra torchdrug)",
+        panel=MODEL,
+        advanced=True,
     )
     structure_size: Literal["recipe", "tiny", "small", "published"] = option(
-        "recipe", "From scratch: recipe, tiny, small or published", panel=TOWERS
+        "recipe", "From scratch: recipe, tiny, small or published", panel=MODEL
     )
     structure_input: Literal["residues", "geometry"] = option(
-        "residues", "From scratch: residues or geometry", panel=TOWERS
+        "residues", "From scratch: residues or geometry", panel=MODEL, advanced=True
     )
-    sequence_encoder: str = option("esm2_t6_8M_UR50D", "Without --model: ESM-2 size", panel=TOWERS)
-    esm_weights: str = option("", "ESM-2 checkpoint file", panel=TOWERS)
+    sequence_encoder: str = option("esm2_t6_8M_UR50D", "Without --model: ESM-2 size, or scratch", panel=MODEL)
+    esm_weights: str = option("", "ESM-2 checkpoint file", panel=MODEL, advanced=True)
     esm_init: Literal["auto", "pretrained", "random"] = option(
-        "auto", "auto, pretrained or random", panel=TOWERS
+        "auto", "auto, pretrained or random", panel=MODEL, advanced=True
     )
-    lora_rank: int = option(8, "Rank of low-rank updates", panel=TOWERS)
-    recipe: Choice = option("auto", "auto, cdconv (published), finetune, probe or demonstration", panel=TRAIN)
-    seeds: int = option(1, "Repetitions; mean and spread are reported", panel=TRAIN)
-    seed: int = option(0, "First seed", panel=TRAIN)
+    lora_rank: int = option(8, "Rank of low-rank updates", panel=MODEL, advanced=True, low=1, high=4096)
+    recipe: Choice = option(
+        "auto", "auto, cdconv (published), finetune, probe or demonstration", panel=LEARNING
+    )
+    seeds: int = option(1, "Repetitions; mean and spread are reported", panel=MACHINE, low=1, high=1000)
+    seed: int = option(0, "First seed", panel=LEARNING, low=0, high=2**31)
     class_weights: bool = option(
-        False, "Weigh classes by their rarity among the training labels", panel=TRAIN
+        False, "Weigh classes by their rarity among the training labels", panel=LEARNING, advanced=True
     )
     calibration: Literal["auto", "platt", "isotonic", "temperature", "none"] = option(
-        "auto", "auto, temperature (one class), platt or isotonic (several), none", panel=TRAIN
+        "auto",
+        "Probabilities by temperature (one class), platt or isotonic (several), none, or auto",
+        panel=LEARNING,
+        advanced=True,
     )
     epochs: int | None = option(
-        None, "Passes over the training proteins [default: the recipe's]", panel=TRAIN
+        None,
+        "Passes over the training proteins [default: the recipe's]",
+        panel=MACHINE,
+        low=1,
+        high=10**6,
     )
-    batch_size: int | None = option(None, "Proteins per step [default: the recipe's]", panel=TRAIN)
+    batch_size: int | None = option(
+        None, "Proteins per step [default: the recipe's]", panel=LEARNING, low=2, high=10**6
+    )
     lr: float | None = option(
-        None, "Peak rate of head and scratch towers [default: the recipe's]", panel=TRAIN
+        None,
+        "Peak rate of head and scratch towers [default: the recipe's]",
+        panel=LEARNING,
+        low=1e-12,
+        high=1e3,
     )
     tower_lr: float | None = option(
-        None, "Peak rate of pretrained towers [default: the recipe's]", panel=TRAIN
+        None, "Peak rate of pretrained towers [default: the recipe's]", panel=LEARNING, low=0, high=1e3
     )
-    weight_decay: float | None = option(None, "Weight decay [default: the recipe's]", panel=TRAIN)
-    dropout: float = option(0.2, "Of the classifier", panel=TRAIN)
+    weight_decay: float | None = option(
+        None, "Weight decay [default: the recipe's]", panel=LEARNING, advanced=True, low=0, high=1e3
+    )
+    dropout: float = option(0.2, "Of the classifier", panel=LEARNING, advanced=True, low=0, high=0.99)
     noise: float | None = option(
-        None, "Noise on training coordinates, Angstrom [default: the recipe's]", panel=TRAIN
+        None,
+        "Noise on training coordinates, Angstrom [default: the recipe's]",
+        panel=LEARNING,
+        advanced=True,
+        low=0,
+        high=10,
     )
     patience: int | None = option(
         None,
         "Epochs without a better validation score before stopping; 0: never [default: the recipe's]",
-        panel=TRAIN,
+        panel=LEARNING,
+        advanced=True,
+        low=0,
+        high=10**6,
     )
-    device: str = option("auto", "auto, cpu, cuda or cuda:N", panel=RUN)
-    devices: int = option(1, "Processes on this machine", panel=RUN)
-    num_nodes: int = option(1, "Machines", panel=RUN)
-    precision: Literal["auto", "fp32", "bf16"] = option(
-        "auto", "auto (bf16 on CUDA), fp32 or bf16", panel=RUN
+    device: str = option("auto", "auto, cpu, cuda or cuda:N", panel=MACHINE, machine=True, check=check_device)
+    devices: int = option(
+        1, "Processes on this machine, one for each GPU", panel=MACHINE, machine=True, low=1, high=10**5
     )
-    workers: int = option(0, "Processes that prepare batches", panel=RUN)
+    num_nodes: int = option(1, "Machines", panel=MACHINE, advanced=True, machine=True, low=1, high=10**5)
+    precision: Precision = option("auto", "auto (bf16 on CUDA), fp32 or bf16", panel=MACHINE, advanced=True)
+    workers: int = option(
+        0, "Processes that prepare batches", panel=MACHINE, advanced=True, machine=True, low=0, high=10**4
+    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         task = find_task(self.task)
-        for name, low, high in (
-            ("seeds", 1, 1000),
-            ("seed", 0, 2**31),
-            ("lora_rank", 1, 4096),
-            ("dropout", 0, 0.99),
-            ("epochs", 1, 10**6),
-            ("batch_size", 2, 10**6),
-            ("lr", 1e-12, 1e3),
-            ("tower_lr", 0, 1e3),
-            ("weight_decay", 0, 1e3),
-            ("noise", 0, 10),
-            ("patience", 0, 10**6),
-            ("devices", 1, 10**5),
-            ("num_nodes", 1, 10**5),
-            ("workers", 0, 10**4),
-        ):
-            value = getattr(self, name)
-            if value is not None:
-                check_range(f"--{name.replace('_', '-')}", value, low, high)
         self._check_combination()
         if self.calibration in ("platt", "isotonic") and task.kind == "single":
             raise ConfigError(
@@ -220,28 +234,3 @@ class FinetuneConfig:
     def uses(self) -> tuple[str, ...]:
         """Names of the towers."""
         return ("structure", "sequence") if self.towers == "both" else (self.towers,)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return dataclasses.asdict(self)
-
-    def save(self, path: Path) -> None:
-        """Write as TOML, so that ``--config path`` repeats the run."""
-        write_toml(path, self.to_dict())
-
-    @classmethod
-    def load(cls, path: Path) -> FinetuneConfig:
-        """Read TOML; entries that are left out keep their defaults."""
-        found: FinetuneConfig = from_dict(cls, read_toml(path), where=str(path))
-        return found
-
-    def merged(self, **given: Any) -> FinetuneConfig:
-        """With some options changed, checked like entries of a TOML file.
-
-        Examples
-        --------
-        >>> FinetuneConfig().merged(task="fold", epochs=3).epochs
-        3
-        """
-        found: FinetuneConfig = from_dict(FinetuneConfig, {**self.to_dict(), **given}, where="options")
-        return found

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from protclip.config.checks import near
 from protclip.errors import ConfigError
 from protclip.tasks.metrics import Accuracy, Fmax
 
@@ -282,7 +283,9 @@ def find_task(name: str) -> Task:
     'fmax'
     """
     if name not in TASKS:
-        raise ConfigError("unknown task", where="TASK", got=repr(name), expected=", ".join(TASKS))
+        raise ConfigError(
+            "unknown task", where="TASK", got=repr(name), expected=", ".join(TASKS), hint=near(name, TASKS)
+        )
     return TASKS[name]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from protclip.config.resolve import resolve
 from protclip.data.files.vector_file import VectorFile
 from protclip.inference.encode import pick_device
 from protclip.tasks.config import FinetuneConfig
@@ -149,7 +150,8 @@ def finetune(
     dict
         The object of ``metrics.json``.
     """
-    config = FinetuneConfig().merged(task=task, **options)
+    options = {"task": task, **options}
+    config = resolve(FinetuneConfig, options, resume=Path(out) if resume else None, place=str)
     pick_device(config.device)
     run = Finetuning(config, Path(out), lambda: open_benchmark(task, config.data), display)
     return run.run(resume=resume)

@@ -10,6 +10,7 @@ import pytest
 from protclip.config.checks import check_number
 from protclip.config.loss import LossConfig
 from protclip.config.presets import LOSS_PRESETS, SDD_CONSTANT, loss_preset
+from protclip.config.schema import from_dict
 from protclip.errors import ConfigError
 
 
@@ -17,7 +18,7 @@ from protclip.errors import ConfigError
 def test_plain_values_round_trip(preset):
     config = loss_preset(preset)
     values = config.to_dict()
-    assert LossConfig.from_dict(values) == config
+    assert from_dict(LossConfig, values, where="loss") == config
     assert all(isinstance(value, (bool, int, float, str, list)) for value in values.values())
 
 
@@ -71,28 +72,28 @@ def test_rivals_of_the_terms_are_off_unless_asked_for():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"mmd_wieght": 1.0}, "loss option: unknown choice; got 'mmd_wieght'.*Did you mean mmd_weight?"),
-        ({"mmd_weight": "much"}, "mmd_weight: not a usable value; got 'much', expected a number >= 0"),
-        ({"mmd_weight": True}, "mmd_weight: not a usable value; got True"),
-        ({"sdd_weight": math.nan}, "sdd_weight: not a usable value; got nan"),
+        ({"mmd_wieght": 1.0}, "loss: mmd_wieght: unknown entry.*Did you mean mmd_weight?"),
+        ({"mmd_weight": "much"}, "mmd_weight: wrong type; got 'much', expected a number >= 0"),
+        ({"mmd_weight": True}, "mmd_weight: wrong type; got True"),
+        ({"sdd_weight": math.nan}, "sdd_weight: out of range; got nan"),
         ({"sdd_weight": math.inf}, "sdd_weight"),
         ({"clip_weight": -0.1}, "clip_weight"),
-        ({"temperature": 0}, "temperature: not a usable value; got 0, expected a number > 0"),
+        ({"temperature": 0}, "temperature: out of range; got 0, expected a number > 0"),
         ({"temperature": 0.001}, "temperature: lower than the limit.*expected >= 1 / max_scale = 0.01"),
-        ({"block_size": 1.0}, "block_size: not a usable value; got 1.0, expected a whole number >= 0"),
+        ({"block_size": 1.0}, "block_size: wrong type; got 1.0, expected a whole number >= 0"),
         ({"learn_temperature": "yes"}, "learn_temperature: not a switch"),
         ({"contrast": "sigmoidal"}, "contrast: unknown choice; got 'sigmoidal'.*Did you mean sigmoid?"),
-        ({"cs_weight": -1.0}, "cs_weight: not a usable value; got -1.0, expected a number >= 0"),
-        ({"cs_bandwidth": 0.0}, "cs_bandwidth: not a usable value; got 0.0, expected a number > 0"),
-        ({"sdd_queue": 10.0}, "sdd_queue: not a usable value; got 10.0, expected a whole number >= 0"),
+        ({"cs_weight": -1.0}, "cs_weight: out of range; got -1.0, expected a number >= 0"),
+        ({"cs_bandwidth": 0.0}, "cs_bandwidth: out of range; got 0.0, expected a number > 0"),
+        ({"sdd_queue": 10.0}, "sdd_queue: wrong type; got 10.0, expected a whole number >= 0"),
         ({"negatives": "hard"}, "negatives: unknown choice"),
-        ({"mmd_bandwidths": "1"}, "mmd_bandwidths: not a list of numbers"),
+        ({"mmd_bandwidths": "1"}, "mmd_bandwidths: not a list"),
         ({"mmd_bandwidths": [], "mmd_degrees": []}, "no kernel is left"),
     ],
 )
 def test_errors(values, message):
     with pytest.raises(ConfigError, match=message):
-        LossConfig.from_dict(values)
+        from_dict(LossConfig, values, where="loss")
 
 
 def test_unknown_names():
@@ -102,7 +103,7 @@ def test_unknown_names():
         ConfigError, match=r"objective: unknown choice; got 'clip_all'.*Did you mean clip-all?"
     ):
         loss_preset("default", objective="clip_all")
-    with pytest.raises(ConfigError, match="x: not a usable value; got 3, expected a number >= 0 and <= 2"):
+    with pytest.raises(ConfigError, match="x: out of range; got 3, expected a number from 0 to 2"):
         check_number("x", 3, high=2)
 
 

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protclip.config.pretraining import PretrainConfig, merge
+from protclip.config.pretraining import PretrainConfig
+from protclip.config.resolve import resolve
 from protclip.errors import ConfigError
 
 
 def test_resolved_configuration_round_trips(tmp_path: Path) -> None:
-    config = merge(
-        PretrainConfig(),
+    config = resolve(
+        PretrainConfig,
         {"paired": 0.1, "steps": 7, "structure_input": "geometry", "objective": "clip", "batch_size": 8},
     )
     config.save(tmp_path / "config.toml")
@@ -37,15 +38,18 @@ def test_entries_left_out_keep_their_defaults(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("[train]\nepoch = 3\n", r"c\.toml: train: epoch: unknown entry"),
-        ("[train]\nepochs = 'many'\n", r"train: epochs: wrong type; got 'many', expected int"),
+        ("[train]\nepochs = 'many'\n", r"train: epochs: wrong type; got 'many', expected a whole number"),
         ("[train]\nepochs = true\n", r"epochs: wrong type; got True"),
         ("[train]\nepochs = 1.5\n", r"epochs: wrong type; got 1.5"),
-        ("[data]\npaired = 1.5\n", r"--paired: out of range; got 1.5, expected 0 to 1"),
-        ("[data]\npaired = nan\n", r"--paired: out of range; got nan"),
-        ("[data]\npools = 'both'\n", r"pools: not one of the choices; got 'both'"),
+        (
+            "[data]\npaired = 1.5\n",
+            r"c\.toml: data: paired: out of range; got 1.5, expected a number from 0 to 1",
+        ),
+        ("[data]\npaired = nan\n", r"data: paired: out of range; got nan"),
+        ("[data]\npools = 'both'\n", r"pools: unknown choice; got 'both', expected shuffled or disjoint"),
         ("[data]\nvalid_fraction = 0.5\ntest_fraction = 0.5\n", r"too little is left for training"),
         ("train = 3\n", r"train: not a table; got 3, expected \[train\]"),
-        ("[train]\nhead_lr = -1.0\n", r"head_lr: must be positive"),
+        ("[train]\nhead_lr = -1.0\n", r"head_lr: out of range; got -1.0, expected a number > 0"),
         ("[train\n", r"c\.toml: not a TOML file"),
         ("[loss]\nsdd_reduce = 'max'\n", r"sdd_reduce"),
         ("[loss]\nmmd_bandwidths = ['a']\n", r"mmd_bandwidths"),
@@ -66,8 +70,8 @@ def test_missing_and_binary_files(tmp_path: Path) -> None:
 
 
 def test_bad_flat_options_are_refused_like_entries() -> None:
-    with pytest.raises(ConfigError, match="objective: not one of the choices; got 'cllip'"):
-        merge(PretrainConfig(), {"objective": "cllip"})
+    with pytest.raises(ConfigError, match=r"--objective: unknown choice; got 'cllip'.*Did you mean clip"):
+        resolve(PretrainConfig, {"objective": "cllip"})
 
 
 @given(data=st.data())

@@ -12,7 +12,8 @@ import typer
 from typer.testing import CliRunner
 
 from protclip.cli.option_fields import with_options
-from protclip.config.pretraining import PretrainConfig, merge
+from protclip.config.pretraining import PretrainConfig
+from protclip.config.resolve import resolve
 from protclip.config.schema import DATA, option
 from protclip.config.sources import SourceOptions, source_kinds, source_options
 from protclip.errors import ConfigError
@@ -43,14 +44,14 @@ def test_proteins_are_the_default_source() -> None:
 
 @pytest.mark.usefixtures("stars")
 def test_a_source_is_chosen_by_its_options_and_round_trips(tmp_path: Path) -> None:
-    config = merge(
-        PretrainConfig(), {"catalogue": "gaia", "filters": {"band": "r", "depth": 3}, "paired": 0.2}
+    config = resolve(
+        PretrainConfig, {"catalogue": "gaia", "filters": {"band": "r", "depth": 3}, "paired": 0.2}
     )
     assert config.source == StarOptions(catalogue="gaia", filters={"band": "r", "depth": 3})
     assert config.data.paired == 0.2
     config.save(tmp_path / "config.toml")
     assert PretrainConfig.load(tmp_path / "config.toml") == config
-    assert merge(config, {"vectors": "x.h5"}).source.kind == "stars"
+    assert resolve(PretrainConfig, {"vectors": "x.h5"}, base=config).source.kind == "stars"
 
 
 @pytest.mark.usefixtures("stars")
@@ -64,7 +65,7 @@ def test_a_source_is_chosen_by_its_options_and_round_trips(tmp_path: Path) -> No
 )
 def test_options_of_two_sources_are_refused(first: dict[str, Any], given: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="options of different data sources cannot be mixed"):
-        merge(merge(PretrainConfig(), first), given)
+        resolve(PretrainConfig, given, base=resolve(PretrainConfig, first))
 
 
 def test_unknown_sources_and_options_are_named(tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ def test_unknown_sources_and_options_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"source: not a table"):
         PretrainConfig.load(tmp_path / "c.toml")
     with pytest.raises(ConfigError, match="colour: unknown option"):
-        merge(PretrainConfig(), {"colour": "red"})
+        resolve(PretrainConfig, {"colour": "red"})
     with pytest.raises(ConfigError, match="Python objects"):
         SourceOptions().open()
 
@@ -87,7 +88,7 @@ def run(arguments: list[str], *, evaluation: bool = False) -> tuple[dict[str, An
     app = typer.Typer(rich_markup_mode="markdown", add_completion=False)
 
     @app.command()
-    @with_options(StarOptions, evaluation=evaluation)
+    @with_options(StarOptions, only=lambda option: option.field.metadata["evaluation"] or not evaluation)
     def look(name: str = typer.Argument(...), times: int = typer.Option(1), **chosen: Any) -> None:
         """Look at stars."""
         seen.update(chosen, name=name, times=times)

@@ -9,7 +9,6 @@ import typer
 
 import protclip
 from protclip.cli import (
-    align,
     align_vectors,
     data,
     embed,
@@ -33,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("pretrain")(pretrain.pretrain)
-app.command("align")(align.align)
+app.command("align", hidden=True)(pretrain.pretrain)  # by its former name
 app.command("finetune")(finetune.finetune)
 app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from protclip.cli.option_fields import with_options
-from protclip.config.pretraining import PretrainConfig, merge
-from protclip.config.sources import DEFAULT_SOURCE, source_kinds, source_options
+from protclip.config.checks import check_choice
+from protclip.config.pretraining import PretrainConfig
+from protclip.config.resolve import resolve
+from protclip.config.sources import DEFAULT_SOURCE, source_options
 from protclip.errors import ConfigError
 from protclip.typing import Say
 
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
     from protclip.inference.aligned_model import AlignedModel
 
 
-@with_options(*source_kinds().values(), evaluation=True)
+SPLITS = ("auto", "all")
+
+
+@with_options(PretrainConfig, only=lambda option: bool(option.field.metadata["evaluation"]))
 def evaluate(
     model: Path = typer.Argument(..., help="Model folder or run folder."),
     split: str = typer.Option("auto", help="auto: only what was held out of training; all: every item."),
@@ -30,8 +35,6 @@ def evaluate(
         [], help="Prompt with {} for the class name; several are averaged [default: a photograph of {}.]."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print the metrics object as JSON."),
-    device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
-    precision: str = typer.Option("auto", help="auto (bf16 on CUDA), fp32 or bf16."),
     **chosen: Any,
 ) -> None:
     """Score cross-modal retrieval in both directions, and k-NN accuracy where items have classes."""
@@ -42,13 +45,16 @@ def evaluate(
     from protclip.inference.held_out import evaluate_held_out
     from protclip.training.report import metrics_lines, metrics_table
 
+    check_choice("--split", split, SPLITS)
+    machine = {name: chosen.pop(name) for name in ("device", "precision") if name in chosen}
+    train = resolve(PretrainConfig, machine).train
     display = TerminalDisplay()
-    loaded = load(model, device, precision=precision)
+    loaded = load(model, train.device, precision=train.precision)
     if zero_shot is not None:
         _zero_shot(loaded, zero_shot, prompt, as_json, display.say)
         return
     kind = str(loaded.facts.get("source", DEFAULT_SOURCE))
-    options = merge(PretrainConfig(source=source_options(kind)()), chosen).source
+    options = resolve(PretrainConfig, chosen, base=PretrainConfig(source=source_options(kind)())).source
     if options.kind != kind:
         raise ConfigError(
             "the model was trained on a source of another kind",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from protclip.cli.option_fields import entries, with_options
-from protclip.config.pretraining import DataConfig, ModelConfig, TrainConfig
-from protclip.config.schema import LOSS, RUN
-from protclip.config.sources import source_kinds
+from protclip.config.pretraining import PretrainConfig
+from protclip.config.schema import LEARNING, RUN
+from protclip.config.spelling import LOSS_ENTRIES, as_arguments
 from protclip.errors import ConfigError, ProtclipError
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 ARMS, DOWNSTREAM = "Experiment", "Downstream"
 
 
-def run_experiment(
+@with_options(PretrainConfig, advanced=True)
+def experiment(
     name: str | None = typer.Argument(None, help="See --list."),
     list_: bool = typer.Option(
         False, "--list", help="Show the experiments, or the arms of NAME.", rich_help_panel=ARMS
@@ -53,7 +54,8 @@ def run_experiment(
     ),
     task_option: list[str] = typer.Option(
         [],
-        help="Option of protclip finetune, NAME=VALUE, repeatable, e.g. data=sample.",
+        help="Option of protclip finetune, repeatable, e.g. data=sample.",
+        metavar="NAME=VALUE",
         rich_help_panel=DOWNSTREAM,
     ),
     zero_shot: list[str] = typer.Option(
@@ -64,9 +66,9 @@ def run_experiment(
     prompt: list[str] = typer.Option(
         [], help="Prompt with {} for the class name; several are averaged.", rich_help_panel=DOWNSTREAM
     ),
-    preset: str | None = typer.Option(None, help="As for protclip pretrain.", rich_help_panel=LOSS),
+    preset: str | None = typer.Option(None, help="As for protclip pretrain.", rich_help_panel=LEARNING),
     loss: list[str] = typer.Option(
-        [], help="Any entry of the objective, NAME=VALUE, repeatable.", rich_help_panel=LOSS
+        [], help="Any entry of the objective, repeatable.", metavar="NAME=VALUE", rich_help_panel=LEARNING
     ),
     config: Path | None = typer.Option(
         None, help="As for protclip pretrain, for every arm.", rich_help_panel=RUN
@@ -81,8 +83,9 @@ def run_experiment(
 ) -> None:
     """Run every arm of an experiment with several seeds on the same split and budget, and write a report.
 
-    Other options are those of `protclip pretrain` and go to every arm. Finished runs are kept and unfinished
-    ones resumed when the same command is given again.
+    Every option of `protclip pretrain` is taken too, e.g. --cath, --epochs or --device, and
+    goes to every arm. Finished runs are kept and unfinished ones resumed when the same command is given
+    again.
     """
     from protclip.experiments.catalogue import find_experiment
     from protclip.experiments.commands import Plan
@@ -92,7 +95,7 @@ def run_experiment(
         _show(name)
         return
     wanted = find_experiment(name)
-    given = {**chosen, **entries(loss, "--loss")}
+    given = {**chosen, **entries(loss, "--loss", LOSS_ENTRIES)}
     given |= {k: str(v) for k, v in (("preset", preset), ("config", config)) if v is not None}
     folder = out if out is not None else Path("experiments") / name
     if wanted.kind == "sampling-size":
@@ -117,14 +120,6 @@ def run_experiment(
         _dry_run(plan)
         return
     _run(plan, jobs=jobs, threads=threads, gpus=[g for g in gpus.split(",") if g.strip()], only_report=report)
-
-
-experiment = with_options(*source_kinds().values(), DataConfig, ModelConfig, TrainConfig)(run_experiment)
-_own = set(inspect.signature(run_experiment).parameters)
-# What is particular to this command comes first in its help.
-experiment.__signature__ = inspect.Signature(
-    sorted(inspect.signature(experiment).parameters.values(), key=lambda p: p.name not in _own)
-)
 
 
 def _run(plan: Plan, *, jobs: int, threads: int | None, gpus: list[str], only_report: bool) -> None:
@@ -179,10 +174,12 @@ def _tasks(text: str | None) -> tuple[str, ...] | None:
 def _dry_run(plan: Plan) -> None:
     from protclip.experiments.commands import shown
 
+    typer.echo(f"# Options of each run go to {plan.out}/runs/ARM/seed-N.toml, from where")
+    typer.echo("# `protclip pretrain --config` reads them; the same with flags, which needs no file:")
     for run in plan.runs():
         for stage in run.stages:
             done = "# finished: " if stage.finished else ""
-            typer.echo(done + shown(stage.command))
+            typer.echo(done + shown(stage.resume if stage.started else stage.arguments))
 
 
 def _show(name: str | None) -> None:
@@ -190,7 +187,6 @@ def _show(name: str | None) -> None:
     from rich.table import Table
 
     from protclip.experiments.catalogue import EXPERIMENTS, find_experiment
-    from protclip.experiments.commands import flags, shown
 
     console = Console()
     if name is None:
@@ -208,7 +204,7 @@ def _show(name: str | None) -> None:
         ("baseline", found.baseline),
         ("ceiling", found.ceiling),
         ("downstream tasks", ", ".join(found.tasks)),
-        ("defaults, which your options override", shown(flags(found.options), program="").strip("' ")),
+        ("defaults, which your options override", shlex.join(as_arguments(found.options, PretrainConfig))),
         ("needs", ", ".join(f"--{option}" for option in found.needs)),
     ):
         if value:
@@ -216,7 +212,10 @@ def _show(name: str | None) -> None:
     if found.arms:
         table = Table("arm", "options")
         for arm in found.arms:
-            table.add_row(arm.slug, " ".join(flags(arm.options)) if arm.pretrained else "no pretraining")
+            table.add_row(
+                arm.slug,
+                " ".join(as_arguments(arm.options, PretrainConfig)) if arm.pretrained else "no pretraining",
+            )
         console.print(table)
 
 
@@ -226,12 +225,12 @@ def _sampling_size(
     from rich.console import Console
 
     from protclip.cli.display import TerminalDisplay
-    from protclip.experiments.commands import flags, shown
+    from protclip.experiments.commands import shown
     from protclip.experiments.sampling import sampling_size
 
-    arguments = ["experiment", "sampling-size", *flags(given), "--seeds", str(repeats)]
-    arguments += ["--model", str(model)] if model is not None else []
-    command = shown([*arguments, "--tolerance", str(tolerance), "--out", str(out)])
+    parts = ["experiment", "sampling-size", *as_arguments(given, PretrainConfig), "--seeds", str(repeats)]
+    parts += ["--model", str(model)] if model is not None else []
+    command = shown([*parts, "--tolerance", str(tolerance), "--out", str(out)])
     if dry_run:
         typer.echo(command)
         return

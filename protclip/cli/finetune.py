@@ -7,18 +7,17 @@ from typing import Any
 
 import typer
 
-from protclip.cli.option_fields import flags, with_options
+from protclip.cli.option_fields import with_options
+from protclip.config.resolve import resolve
 from protclip.config.schema import RUN
 from protclip.errors import ConfigError
-from protclip.tasks.config import MACHINE_OPTIONS, FinetuneConfig
+from protclip.tasks.config import FinetuneConfig
 
 
 @with_options(FinetuneConfig)
 def finetune(
     task: str = typer.Argument(None, help="fold, reaction, go-mf, go-bp, go-cc or ec."),
-    out: Path = typer.Option(
-        None, help="Run folder [default: runs/<date>-<time>-<task>].", rich_help_panel=RUN
-    ),
+    out: Path = typer.Option(None, help="Run folder [default: runs/DATE-TIME-TASK].", rich_help_panel=RUN),
     resume: bool = typer.Option(
         False,
         "--resume",
@@ -44,27 +43,17 @@ def _new(out: Path | None, chosen: dict[str, Any], config: Path | None) -> tuple
         raise ConfigError(
             "no task is named", where="TASK", expected="fold, reaction, go-mf, go-bp, go-cc, ec"
         )
-    base = FinetuneConfig.load(config) if config is not None else FinetuneConfig()
-    settings = base.merged(**chosen)
+    settings = resolve(FinetuneConfig, {"config": config, **chosen})
     return out if out is not None else new_run_folder(Path("runs"), settings.task), settings
 
 
 def _resumed(out: Path | None, chosen: dict[str, Any], config: Path | None) -> tuple[Path, FinetuneConfig]:
-    """The folder to go on with and its own options; options given again must not contradict them."""
     from protclip.training.run_folder import newest_unfinished
 
     folder = out if out is not None else newest_unfinished(Path("runs"), result="head", entry="task")
     if not (folder / "config.toml").exists():
         return _new(folder, chosen, config)
-    saved = FinetuneConfig.load(folder / "config.toml")
-    machine = saved.merged(**{k: v for k, v in chosen.items() if k in MACHINE_OPTIONS})
-    if saved.merged(**chosen) != machine or config is not None:
-        raise ConfigError(
-            "a resumed run keeps the options that it was started with",
-            where=f"--resume of {folder}",
-            hint=f"Give only {flags(MACHINE_OPTIONS)} again, or start a new run",
-        )
-    return folder, machine
+    return folder, resolve(FinetuneConfig, {"config": config, **chosen}, resume=folder)
 
 
 def _run(settings: FinetuneConfig, folder: Path, resume: bool) -> None:

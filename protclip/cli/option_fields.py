@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import types
 import typing
@@ -11,57 +10,65 @@ from typing import Any
 
 import typer
 
+from protclip.config.checks import near
+from protclip.config.schema import PANELS, Options, type_hints
+from protclip.config.sources import SourceOptions
+from protclip.config.spelling import FlatOption, flag, flat_options
 from protclip.errors import ConfigError
+from protclip.files import toml_value
+
+Command = Callable[..., None]
 
 
-def with_options(*configs: type[Any], evaluation: bool = False) -> Callable[[Callable[..., None]], Any]:
-    """Decorator: give a command the option fields of ``configs`` in place of its ``**chosen``.
+def with_options(
+    config: type[Options],
+    *,
+    only: Callable[[FlatOption], bool] = lambda option: True,
+    advanced: bool = False,
+    defaults: bool = True,
+) -> Callable[[Command], Any]:
+    """Decorator: give a command the options of ``config`` in place of its ``**chosen``.
 
     The command gets those that the user named, by field name. Fields are made by
-    :func:`protclip.config.schema.option`; others are not options.
+    :func:`protclip.config.schema.option`; those without a help are not options of the command line.
 
     Parameters
     ----------
-    *configs : dataclass types
-        Fields that several of them share are listed once.
-    evaluation : bool
-        Only the fields that evaluation takes.
+    config : type
+        Class of configurations.
+    only : callable
+        Which of its options.
+    advanced : bool
+        Whether ``--help-all`` alone shows them.
+    defaults : bool
+        Whether their defaults are those of the command; else it has others, of which its help tells.
     """
-    found: dict[str, inspect.Parameter] = {}
-    mixed: set[str] = set()
-    for config in configs:
-        hints = typing.get_type_hints(config)
-        for field in dataclasses.fields(config):
-            shown = "help" in field.metadata and (field.metadata["evaluation"] or not evaluation)
-            if shown and field.name not in found:
-                found[field.name] = _parameter(field, hints[field.name])
-                mixed |= {field.name} if _is_mixed(hints[field.name]) else set()
+    known = flat_options(config)
+    found = {n: o for n, o in known.items() if o.field.metadata.get("help") and only(o)}
+    # What holds for every source comes first.
+    found = dict(sorted(found.items(), key=lambda pair: issubclass(pair[1].owner, SourceOptions)))
+    made = {
+        name: _parameter(option, flag(name, known), advanced or option.field.metadata["advanced"], defaults)
+        for name, option in found.items()
+    }
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+    def decorate(command: Command) -> Command:
         own = [
             p
             for p in inspect.signature(command, eval_str=True).parameters.values()
             if p.kind is not inspect.Parameter.VAR_KEYWORD
         ]
-        names = {p.name for p in own}
 
         def run(**values: Any) -> None:
-            command(
-                **{name: value for name, value in values.items() if name in names},
-                **{
-                    name: entries(value, found[name].default.param_decls[0])
-                    if isinstance(value, list)
-                    else _number_or_word(value)
-                    if name in mixed
-                    else value
-                    for name, value in values.items()
-                    if name in found and value is not None and value != []
-                },
-            )
+            given = {name: values[name] for name in found if values.get(name) not in (None, [])}
+            chosen = {
+                name: entries(value, flag(name, known)) if isinstance(value, list) else value
+                for name, value in given.items()
+            }
+            command(**{p.name: values[p.name] for p in own}, **chosen)
 
-        arguments = [p for p in own if isinstance(p.default, typer.models.ArgumentInfo)]
-        options = [p for p in own if p not in arguments]
-        parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in (*arguments, *found.values(), *options)]
+        order = sorted((*made.values(), *own), key=_place_in_help)
+        parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in (*order, *_help_all(order))]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         run.__doc__, run.__name__ = command.__doc__, command.__name__
@@ -70,28 +77,60 @@ def with_options(*configs: type[Any], evaluation: bool = False) -> Callable[[Cal
     return decorate
 
 
-def flags(names: Collection[str]) -> str:
-    """Options of the command line by the names of their fields, for a sentence.
+def entries(texts: Sequence[str], flag: str, known: Collection[str] | None = None) -> dict[str, Any]:
+    """Values of a repeated NAME=VALUE option, each as TOML writes it.
 
-    >>> flags({"num_nodes", "device"})
-    '--device, --num-nodes'
+    Parameters
+    ----------
+    texts : sequence of str
+    flag : str
+        The option, for messages.
+    known : collection of str, optional
+        Names that it takes; all without it.
+
+    Raises
+    ------
+    ConfigError
+        If there is no equals sign, or the name is unknown.
+
+    Examples
+    --------
+    >>> entries(["size=64", "encoder=small"], "--left-option")
+    {'size': 64, 'encoder': 'small'}
     """
-    return ", ".join("--" + name.replace("_", "-") for name in sorted(names))
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals:
+            raise ConfigError("not NAME=VALUE", where=f"{flag} {text}")
+        if known is not None and name not in known:
+            raise ConfigError(
+                "unknown entry", where=f"{flag} {name}", expected=", ".join(known), hint=near(name, known)
+            )
+        values[name] = toml_value(value)
+    return values
 
 
-def _parameter(field: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
-    metadata = field.metadata
-    flag = metadata["flag"] or "--" + field.name.replace("_", "-")
-    help = metadata["help"]
-    kind = _plain_type(hint)
-    default = field.default
+def _parameter(option: FlatOption, flag: str, hidden: bool, defaults: bool) -> inspect.Parameter:
+    field = option.field
+    help, default = field.metadata["help"], field.default
+    kind = _plain_type(type_hints(option.owner)[field.name])
     if kind is bool:
         flag = f"{flag}/--no-{flag.removeprefix('--')}"
         default = "yes" if default else "no"
-    if default not in (None, "", dataclasses.MISSING):
+    if defaults and isinstance(default, (str, int, float)) and default != "":
         help += f" [default: {default}]"
-    many = kind is list
-    info = typer.Option([] if many else None, flag, help=f"{help}.", rich_help_panel=metadata["panel"])
+    many, mixed = kind is list, kind is Any
+    panel = field.metadata["panel"] or None
+    info = typer.Option(
+        [] if many else None,
+        flag,
+        help=f"{help}.",
+        rich_help_panel=panel,
+        hidden=hidden,
+        parser=toml_value if mixed else None,
+        metavar="<int or word>" if mixed else "NAME=VALUE" if many else None,
+    )
     return inspect.Parameter(
         field.name,
         inspect.Parameter.KEYWORD_ONLY,
@@ -103,49 +142,39 @@ def _parameter(field: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
 def _plain_type(hint: Any) -> Any:
     """What the command line parses; the configuration checks the rest."""
     origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        kinds = [a for a in typing.get_args(hint) if a is not type(None)]
+        return _plain_type(kinds[0]) if len(kinds) == 1 else Any
     if origin is typing.Literal:
         return str
-    if _is_mixed(hint):
-        return str
-    if origin in (typing.Union, types.UnionType):
-        return _plain_type(next(a for a in typing.get_args(hint) if a is not type(None)))
-    if origin is not None and issubclass(origin, Mapping):
-        return list
-    return hint
+    return list if origin is not None and issubclass(origin, Mapping) else hint
 
 
-def _is_mixed(hint: Any) -> bool:
-    """Whether a number and a word both are values, as with ``--batch-size 64`` and ``auto``."""
-    if typing.get_origin(hint) not in (typing.Union, types.UnionType):
-        return False
-    return len([a for a in typing.get_args(hint) if a is not type(None)]) > 1
+def _place_in_help(parameter: inspect.Parameter) -> tuple[int, bool]:
+    """Arguments, what is particular to the command, then panel by panel, the advanced options last."""
+    info = parameter.default
+    if isinstance(info, typer.models.ArgumentInfo):
+        return -2, False
+    panel = info.rich_help_panel
+    return PANELS.index(panel) if panel in PANELS else -1, info.hidden
 
 
-def _number_or_word(text: str) -> Any:
-    from protclip.files import toml_value
+def _help_all(parameters: Sequence[inspect.Parameter]) -> list[inspect.Parameter]:
+    """The option that shows the others; none where nothing is hidden."""
+    hidden = sum(p.default.hidden for p in parameters)
+    if not hidden:
+        return []
+    info = typer.Option(
+        False, "--help-all", is_eager=True, callback=_show_all, help=f"Show {hidden} more options and exit."
+    )
+    return [inspect.Parameter("help_all", inspect.Parameter.KEYWORD_ONLY, default=info, annotation=bool)]
 
-    return toml_value(text)
 
-
-def entries(texts: Sequence[str], flag: str) -> dict[str, Any]:
-    """Values of a repeated NAME=VALUE option, each as TOML writes it.
-
-    Raises
-    ------
-    ConfigError
-        If there is no equals sign.
-
-    Examples
-    --------
-    >>> entries(["size=64", "encoder=small"], "--left-option")
-    {'size': 64, 'encoder': 'small'}
-    """
-    from protclip.files import toml_value
-
-    values: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError("not NAME=VALUE", where=f"{flag} {text}")
-        values[name.strip()] = toml_value(value.strip())
-    return values
+def _show_all(context: typer.Context, wanted: bool) -> None:
+    if not wanted:
+        return
+    for parameter in context.command.params:
+        if isinstance(parameter, typer.core.TyperOption):
+            parameter.hidden = False
+    typer.echo(context.get_help())
+    raise typer.Exit

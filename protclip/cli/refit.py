@@ -8,12 +8,21 @@ from typing import Any
 import typer
 
 from protclip.cli.option_fields import with_options
-from protclip.config.pretraining import DataConfig, PretrainConfig, merge
-from protclip.config.sources import DEFAULT_SOURCE, source_kinds, source_options
+from protclip.config.checks import check_choice
+from protclip.config.pretraining import PretrainConfig
+from protclip.config.resolve import resolve
+from protclip.config.sources import DEFAULT_SOURCE, source_options
+from protclip.config.spelling import FlatOption
 from protclip.errors import ConfigError
 
+METHODS = ("transport", "cca", "auto")
 
-@with_options(*source_kinds().values(), DataConfig)
+
+def _of_items(option: FlatOption) -> bool:
+    return option.section in ("source", "data") or option.field.name in ("seed", "device", "precision")
+
+
+@with_options(PretrainConfig, only=_of_items, defaults=False)
 def refit(
     model: Path = typer.Argument(..., help="Run folder or model folder; it is not changed."),
     out: Path = typer.Option(..., "-o", "--out", help="Model folder to write."),
@@ -22,8 +31,6 @@ def refit(
         help="transport: pairs and the whole unpaired pools; cca: the pairs alone; auto: one of these if "
         "validation items are clearly better by it.",
     ),
-    seed: int = typer.Option(None, help="Decides which items keep their pairing [default: the run's]."),
-    device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
     **chosen: Any,
 ) -> None:
     """Refit the heads of a trained model as linear maps; items and pairing are the run's unless given."""
@@ -34,11 +41,11 @@ def refit(
     from protclip.training.refit_model import refit_model
     from protclip.training.report import metrics_lines, metrics_table, retrieval_lines
 
-    if seed is not None:
-        chosen["seed"] = seed
-    config = merge(_base(model), chosen)
+    check_choice("--method", method, METHODS)
+    # The items are the run's, the machine is this one.
+    config = resolve(PretrainConfig, {"device": "auto", **chosen}, base=_base(model))
     report = refit_model(
-        model, config, out, method=method, device=pick_device(device), say=TerminalDisplay().say
+        model, config, out, method=method, device=pick_device(config.train.device), say=TerminalDisplay().say
     )
     console = Console()
     if report.before is not None and report.after is not None:
@@ -64,7 +71,7 @@ def _base(model: Path) -> PretrainConfig:
         known["paired"] = facts["paired_fraction"]
     if "seed" in facts:
         known["seed"] = facts["seed"]
-    kind = str(facts.get("source", DEFAULT_SOURCE))
-    if kind not in source_kinds():
-        raise ConfigError("the items of this model are not known", where=str(model), got=f"source {kind!r}")
-    return merge(PretrainConfig(source=source_options(kind)()), known)
+    source = source_options(str(facts.get("source", DEFAULT_SOURCE)), f"{model}: source")()
+    if not source.implementation:
+        raise ConfigError("the items of this model are not known", where=str(model), got="Python objects")
+    return resolve(PretrainConfig, known, base=PretrainConfig(source=source))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
+import sys
 from collections.abc import Iterable
 
 from protclip.errors import ConfigError
@@ -43,24 +45,56 @@ def check_number(
     >>> check_number("temperature", 0.07, above=True)
     >>> check_number("temperature", 0.0, above=True)
     Traceback (most recent call last):
-    protclip.errors.ConfigError: temperature: not a usable value; got 0.0, expected a number > 0
+    protclip.errors.ConfigError: temperature: out of range; got 0.0, expected a number > 0
     """
-    expected = f"{'a whole number' if integer else 'a number'} {'>' if above else '>='} {low:g}"
-    if high != math.inf:
-        expected += f" and <= {high:g}"
-    good = (
-        isinstance(value, int if integer else (int, float))
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and (value > low if above else value >= low)
-        and value <= high
-    )
-    if not good:
-        raise ConfigError("not a usable value", where=where, got=repr(value), expected=expected)
+    if not isinstance(value, int if integer else (int, float)) or isinstance(value, bool):
+        trouble = "wrong type"
+    elif not (value > low if above else value >= low) or not value <= high or not _finite(value):
+        trouble = "out of range"
+    else:
+        return
+    raise ConfigError(trouble, where=where, got=repr(value), expected=_numbers(low, high, above, integer))
 
 
-def check_choice(where: str, value: object, choices: Iterable[str]) -> None:
+def _finite(value: float) -> bool:
+    # A whole number has no limit in Python; one that no float can hold is no usable number.
+    return abs(value) <= sys.float_info.max if isinstance(value, int) else math.isfinite(value)
+
+
+def _numbers(low: float, high: float, above: bool, integer: bool) -> str:
+    kind = "a whole number" if integer else "a number"
+    least, most = (str(int(n)) if n == n // 1 and abs(n) < 1e16 else f"{n:g}" for n in (low, min(high, 1e99)))
+    if low == -math.inf:
+        return kind if high == math.inf else f"{kind} <= {most}"
+    if high == math.inf:
+        return f"{kind} {'>' if above else '>='} {least}"
+    return f"{kind} {'above' if above else 'from'} {least} {'and up ' * above}to {most}"
+
+
+def near(word: object, words: Iterable[str]) -> str | None:
+    """A hint that names the word nearest to ``word``; None where none is near.
+
+    Examples
+    --------
+    >>> near("fp23", ["auto", "fp32", "bf16"])
+    'Did you mean fp32?'
+    """
+    found = difflib.get_close_matches(str(word), [w for w in words if w], n=1)
+    return f"Did you mean {found[0]}?" if found else None
+
+
+def check_choice(where: str, value: object, choices: Iterable[str], *, beside: str = "") -> None:
     """Refuse anything but one of a closed set of words.
+
+    Parameters
+    ----------
+    where : str
+        The option, for the message.
+    value : object
+        What was given.
+    choices : iterable of str
+    beside : str
+        What else is taken, for the message, e.g. ``a whole number``.
 
     Raises
     ------
@@ -74,15 +108,12 @@ def check_choice(where: str, value: object, choices: Iterable[str]) -> None:
     protclip.errors.ConfigError: reduce: unknown choice; got 'men', expected mean or sum. Did you mean mean?
     """
     words = list(choices)
-    if value in words:
+    if isinstance(value, str) and value in words:
         return
-    near = difflib.get_close_matches(str(value), words, n=1)
+    shown = [beside] * bool(beside) + [word or "''" for word in words]
+    expected = " or ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
     raise ConfigError(
-        "unknown choice",
-        where=where,
-        got=repr(value),
-        expected=" or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words),
-        hint=f"Did you mean {near[0]}?" if near else None,
+        "unknown choice", where=where, got=repr(value), expected=expected, hint=near(value, words)
     )
 
 
@@ -116,7 +147,26 @@ def check_numbers(
         check_number(f"{where}[{index}]", value, low=low, above=above, integer=integer)
 
 
-def check_range(where: str, value: float, low: float, high: float) -> None:
-    """Raise a :class:`ConfigError` that names ``where`` unless ``low <= value <= high``."""
-    if not low <= value <= high:  # also False for NaN
-        raise ConfigError("out of range", where=where, got=str(value), expected=f"{low} to {high}")
+def check_device(where: str, value: object) -> None:
+    """Refuse what is not the spelling of a device; whether there is one is seen when the run starts.
+
+    Raises
+    ------
+    ConfigError
+        The text names no device.
+
+    Examples
+    --------
+    >>> check_device("device", "cuda:1")
+    >>> check_device("device", "gpu")
+    Traceback (most recent call last):
+    protclip.errors.ConfigError: device: no such device; got 'gpu', expected auto, cpu, cuda or cuda:N
+    """
+    if not isinstance(value, str) or not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", value):
+        raise ConfigError(
+            "no such device",
+            where=where,
+            got=repr(value),
+            expected="auto, cpu, cuda or cuda:N",
+            hint=near(value, ("auto", "cpu", "cuda")),
+        )

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from protclip.config.checks import check_range
 from protclip.config.schema import DATA, MODEL, option
 from protclip.config.sources import SourceOptions
 from protclip.errors import ConfigError
@@ -44,22 +43,29 @@ class PairsOptions(SourceOptions):
     right: str = option("", "Adapter of the right side, e.g. text", panel=DATA)
     captions: Literal["first", "random", "all"] = option(
         "first",
-        "first, random or all: which partners of a left item with several (captions of an image)",
+        "Which partners of a left item with several (captions of an image): first, random or all",
         panel=DATA,
         evaluation=True,
+        advanced=True,
     )
     limit: int = option(
-        0, "Only the first so many entries of each dataset; 0 takes all", panel=DATA, evaluation=True
+        0,
+        "Only the first so many entries of each dataset; 0 takes all",
+        panel=DATA,
+        evaluation=True,
+        advanced=True,
+        low=0,
+        high=10**12,
     )
     left_option: Mapping[str, Any] = option(
-        {}, "Option of the left adapter, NAME=VALUE, repeatable, e.g. encoder=resnet50", panel=MODEL
+        {},
+        "Option of the left adapter, repeatable, e.g. encoder=resnet50",
+        panel=MODEL,
+        advanced=True,
     )
     right_option: Mapping[str, Any] = option(
-        {}, "Option of the right adapter, NAME=VALUE, repeatable", panel=MODEL
+        {}, "Option of the right adapter, repeatable", panel=MODEL, advanced=True
     )
-
-    def __post_init__(self) -> None:
-        check_range("--limit", self.limit, 0, 10**12)
 
     def validate(self) -> None:
         """The folder and both adapters have to be named."""

@@ -1,12 +1,12 @@
-"""Options of the training objective as one plain dataclass, and the folder of what protclip keeps."""
+"""Options of the training objective as one plain dataclass."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from protclip.config.checks import check_choice, check_number, check_numbers, check_switch
+from protclip.config.checks import check_choice
+from protclip.config.schema import Options, option
 from protclip.errors import ConfigError
 
 ObjectiveName = Literal[
@@ -31,7 +31,7 @@ Reduction = Literal["mean", "sum"]
 
 
 @dataclass(frozen=True)
-class LossConfig:
+class LossConfig(Options):
     """Every weight and switch of the training objective.
 
     The total is ``mmd_weight * MMD + sdd_weight * SDD + clip_weight * (CLIP + ssl_weight * (SSL_left +
@@ -142,89 +142,55 @@ class LossConfig:
     0.0
     >>> LossConfig(temperature=-1.0)
     Traceback (most recent call last):
-    protclip.errors.ConfigError: temperature: not a usable value; got -1.0, expected a number > 0
+    protclip.errors.ConfigError: temperature: out of range; got -1.0, expected a number > 0
     """
 
-    mmd_weight: float = 1.0
-    sdd_weight: float = 0.1
-    clip_weight: float = 1.0
-    ssl_weight: float = 0.05
-    cs_weight: float = 0.0
-    contrast: Contrast = "softmax"
-    temperature: float = 0.3
-    learn_temperature: bool = True
-    max_scale: float = 100.0
-    negatives: Negatives = "paired"
-    ssl_temperature: float = 0.3
-    mmd_bandwidths: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
-    mmd_bandwidth_mode: BandwidthMode = "median"
-    mmd_degrees: tuple[int, ...] = (2,)
-    mmd_slope: float = 1.0
-    mmd_offset: float = 1.0
-    mmd_weights: KernelWeights = "uniform"
-    mmd_estimator: Estimator = "biased"
-    sdd_relative_distance: bool = True
-    sdd_divergence: Divergence = "kl"
-    sdd_self_term: bool = True
-    sdd_reduce: Reduction = "mean"
-    sdd_bandwidth: float = 0.5
-    sdd_constant: float = 1.0
-    sdd_min_variance: float = 1e-6
-    sdd_rescale: bool = False
-    sdd_rescale_max: float = 1e3
-    sdd_queue: int = 0
-    cs_bandwidth: float = 1.0
-    pseudo_labels: PseudoLabels = "none"
-    pseudo_weight: float = 0.5
-    pseudo_steps: int = 10
-    keyword_weight: float = 0.5
-    transport_weight: float = 0.0
-    transport_warmup: float = 0.2
-    transport_every: int = 20
-    transport_epsilon: float = 0.1
-    transport_rounds: int = 3
-    transport_dim: int = 64
-    transport_ridge: float = 3.0
-    transport_items: int = 2048
-    transport_temperature: float = 0.0
-    block_size: int = 0
+    mmd_weight: float = option(1.0, low=0)
+    sdd_weight: float = option(0.1, low=0)
+    clip_weight: float = option(1.0, low=0)
+    ssl_weight: float = option(0.05, low=0)
+    cs_weight: float = option(0.0, low=0)
+    contrast: Contrast = option("softmax")
+    temperature: float = option(0.3, low=0, above=True)
+    learn_temperature: bool = option(True)
+    max_scale: float = option(100.0, low=0, above=True)
+    negatives: Negatives = option("paired")
+    ssl_temperature: float = option(0.3, low=0, above=True)
+    mmd_bandwidths: tuple[float, ...] = option((0.25, 0.5, 1.0, 2.0, 4.0), low=0, above=True)
+    mmd_bandwidth_mode: BandwidthMode = option("median")
+    mmd_degrees: tuple[int, ...] = option((2,), low=0, above=True)
+    mmd_slope: float = option(1.0, low=0, above=True)
+    mmd_offset: float = option(1.0, low=0)
+    mmd_weights: KernelWeights = option("uniform")
+    mmd_estimator: Estimator = option("biased")
+    sdd_relative_distance: bool = option(True)
+    sdd_divergence: Divergence = option("kl")
+    sdd_self_term: bool = option(True)
+    sdd_reduce: Reduction = option("mean")
+    sdd_bandwidth: float = option(0.5, low=0, above=True)
+    sdd_constant: float = option(1.0, low=0, above=True)
+    sdd_min_variance: float = option(1e-6, low=0, above=True)
+    sdd_rescale: bool = option(False)
+    sdd_rescale_max: float = option(1e3, low=0, above=True)
+    sdd_queue: int = option(0, low=0)
+    cs_bandwidth: float = option(1.0, low=0, above=True)
+    pseudo_labels: PseudoLabels = option("none")
+    pseudo_weight: float = option(0.5, low=0)
+    pseudo_steps: int = option(10, low=1)
+    keyword_weight: float = option(0.5, low=0)
+    transport_weight: float = option(0.0, low=0)
+    transport_warmup: float = option(0.2, low=0, high=1)
+    transport_every: int = option(20, low=1)
+    transport_epsilon: float = option(0.1, low=0, above=True)
+    transport_rounds: int = option(3, low=1)
+    transport_dim: int = option(64, low=1)
+    transport_ridge: float = option(3.0, low=0, above=True)
+    transport_items: int = option(2048, low=2)
+    transport_temperature: float = option(0.0, low=0)
+    block_size: int = option(0, low=0)
 
     def __post_init__(self) -> None:
-        for name in (
-            *("mmd_weight", "sdd_weight", "clip_weight", "ssl_weight", "mmd_offset", "pseudo_weight"),
-            *("keyword_weight", "transport_weight", "transport_temperature", "cs_weight"),
-        ):
-            check_number(name, getattr(self, name))
-        for name in (
-            *("temperature", "max_scale", "ssl_temperature", "mmd_slope", "sdd_bandwidth"),
-            *("sdd_constant", "sdd_min_variance", "sdd_rescale_max", "cs_bandwidth"),
-            *("transport_epsilon", "transport_ridge"),
-        ):
-            check_number(name, getattr(self, name), above=True)
-        check_number("transport_warmup", self.transport_warmup, high=1.0)
-        for name in ("block_size", "sdd_queue"):
-            check_number(name, getattr(self, name), integer=True)
-        for name in ("pseudo_steps", "transport_every", "transport_rounds", "transport_dim"):
-            check_number(name, getattr(self, name), low=1, integer=True)
-        check_number("transport_items", self.transport_items, low=2, integer=True)
-        for name in ("learn_temperature", "sdd_relative_distance", "sdd_self_term", "sdd_rescale"):
-            check_switch(name, getattr(self, name))
-        for name, words in (
-            ("contrast", Contrast),
-            ("negatives", Negatives),
-            ("mmd_bandwidth_mode", BandwidthMode),
-            ("mmd_weights", KernelWeights),
-            ("mmd_estimator", Estimator),
-            ("sdd_divergence", Divergence),
-            ("sdd_reduce", Reduction),
-            ("pseudo_labels", PseudoLabels),
-        ):
-            check_choice(name, getattr(self, name), get_args(words))
-        check_numbers("mmd_bandwidths", self.mmd_bandwidths)
-        check_numbers("mmd_degrees", self.mmd_degrees, integer=True)
-        # TOML has lists only; a frozen, comparable object wants tuples.
-        object.__setattr__(self, "mmd_bandwidths", tuple(self.mmd_bandwidths))
-        object.__setattr__(self, "mmd_degrees", tuple(self.mmd_degrees))
+        super().__post_init__()
         if self.mmd_weight and not self.mmd_bandwidths and not self.mmd_degrees:
             raise ConfigError(
                 "no kernel is left",
@@ -277,31 +243,6 @@ class LossConfig:
         if not kept or added == "transport":
             terms["transport_weight"] = (self.transport_weight or 2.0) if added == "transport" else 0.0
         return replace(self, **terms)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for TOML."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> LossConfig:
-        """Build from plain values, as read from TOML; what is missing keeps its default.
-
-        Raises
-        ------
-        ConfigError
-            A name is unknown or a value is unusable.
-
-        Examples
-        --------
-        >>> LossConfig.from_dict(LossConfig(ssl_weight=0.2).to_dict()).ssl_weight
-        0.2
-        """
-        names = [field.name for field in fields(cls)]
-        for key in values:
-            check_choice("loss option", key, names)
-        return cls(**values)
 
 
 _PSEUDO_LABELS: dict[str, PseudoLabels] = {"hard-pl": "hard", "soft-pl": "soft", "s-clip": "s-clip"}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from protclip.config.checks import check_choice
 from protclip.config.loss import LossConfig
+from protclip.config.schema import from_dict
 
 SDD_CONSTANT = (3 / 16) / (2 * math.pi * 0.5**2)
 """The density constant of the released code: a biweight factor over ``2 pi h^2`` at ``h = 0.5``."""
@@ -50,7 +51,9 @@ LOSS_PRESETS: tuple[str, ...] = tuple(_PRESETS)
 """Names that :func:`loss_preset` knows."""
 
 
-def loss_preset(name: str = "default", *, objective: str = "setclip", **overrides: Any) -> LossConfig:
+def loss_preset(
+    name: str = "default", *, objective: str = "setclip", where: str = "preset", **overrides: Any
+) -> LossConfig:
     """Options of the training objective by name.
 
     Parameters
@@ -64,6 +67,8 @@ def loss_preset(name: str = "default", *, objective: str = "setclip", **override
         its ViT weights.
     objective : str
         Terms to keep, see :meth:`LossConfig.for_objective`.  Overrides are applied first.
+    where : str
+        Where the name was given, for the message.
     **overrides
         Fields of :class:`LossConfig` to set on top of the preset.
 
@@ -83,5 +88,6 @@ def loss_preset(name: str = "default", *, objective: str = "setclip", **override
     protclip.errors.ConfigError: preset: unknown choice; got 'papper', expected default, paper, released or \
 released-vit. Did you mean paper?
     """
-    check_choice("preset", name, LOSS_PRESETS)
-    return LossConfig.from_dict({**asdict(_PRESETS[name]), **overrides}).for_objective(objective)
+    check_choice(where, name, LOSS_PRESETS)
+    values = {**_PRESETS[name].to_dict(), **overrides}
+    return from_dict(LossConfig, values, where="loss").for_objective(objective)

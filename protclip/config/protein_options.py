@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from protclip.config.schema import DATA, MODEL, option
+from protclip.config.schema import DATA, MODEL, PAIRING, option
 from protclip.config.sources import SourceOptions
 
 
@@ -48,31 +48,47 @@ class ProteinOptions(SourceOptions):
         panel=DATA,
         evaluation=True,
     )
-    unpaired_sequences: str = option("", "FASTA file of sequences without structure", panel=DATA)
-    unpaired_structures: str = option("", "Folder of structures without partner", panel=DATA)
+    unpaired_sequences: str = option("", "FASTA file of sequences without structure", panel=PAIRING)
+    unpaired_structures: str = option("", "Folder of structures without partner", panel=PAIRING)
     vectors: str = option(
         "",
         "HDF5 file of per-protein embeddings that take the sequence side",
         panel=DATA,
         evaluation=True,
     )
-    min_plddt: float = option(0.0, "Leave out less confident residues of predicted models", panel=DATA)
+    min_plddt: float = option(
+        0.0,
+        "Leave out less confident residues of predicted models (pLDDT, 0 to 100)",
+        panel=DATA,
+        advanced=True,
+        low=0,
+        high=100,
+    )
     structure_input: Literal["residues", "geometry"] = option(
         "residues", "residues (as published) or geometry (no residue types)", panel=MODEL
     )
     structure_encoder: Literal["cdconv", "gearnet"] = option(
-        "cdconv", "cdconv, or gearnet (needs the extra torchdrug)", panel=MODEL
+        "cdconv", "cdconv, or gearnet (needs the extra torchdrug)", panel=MODEL, advanced=True
     )
     structure_size: Literal["tiny", "small", "published"] = option(
-        "small", "tiny, small or published", panel=MODEL
+        "small", "Structure tower: tiny, small or published", panel=MODEL
     )
-    sequence_encoder: str = option("esm2_t6_8M_UR50D", "ESM-2 size by its published name", panel=MODEL)
-    esm_weights: str = option("", "ESM-2 checkpoint file", panel=MODEL)
+    sequence_encoder: str = option(
+        "esm2_t6_8M_UR50D", "ESM-2 size by its published name, or scratch", panel=MODEL
+    )
+    esm_weights: str = option("", "ESM-2 checkpoint file", panel=MODEL, advanced=True)
     esm_init: Literal["auto", "pretrained", "random"] = option(
-        "auto", "auto, pretrained or random; auto trains from scratch without weights", panel=MODEL
+        "auto",
+        "auto, pretrained or random; auto trains from scratch without weights",
+        panel=MODEL,
+        advanced=True,
+        settled=True,
     )
     tune: Literal["auto", "frozen", "lora", "full"] = option(
-        "auto", "auto, frozen, lora or full training of the sequence encoder", panel=MODEL
+        "auto",
+        "Training of the sequence encoder: frozen, lora, full, or auto (frozen if pretrained)",
+        panel=MODEL,
+        settled=True,
     )
 
     def title(self) -> str:

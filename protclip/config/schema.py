@@ -3,18 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
+import os
 import types
 import typing
-from collections.abc import Mapping
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from protclip.config.checks import check_choice, check_number, check_switch, near
 from protclip.errors import ConfigError
+from protclip.files import read_toml, write_toml
 
-DATA, MODEL, LOSS, TRAIN, RUN = "Data", "Model", "Objective", "Training", "Run"
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+DATA, PAIRING, MODEL = "Which data", "How much is paired", "Which model"
+LEARNING, MACHINE, RUN = "How it learns", "How long, on what machine", "Where it goes"
+PANELS = (DATA, PAIRING, MODEL, LEARNING, MACHINE, RUN)
+"""Groups of options in the help, in order: what a user decides with them."""
 
 
-def option(default: Any, help: str, *, panel: str, flag: str = "", evaluation: bool = False) -> Any:
-    """A dataclass field that is an option of the command line too.
+def option(
+    default: Any,
+    help: str = "",
+    *,
+    panel: str = "",
+    flag: str = "",
+    evaluation: bool = False,
+    advanced: bool = False,
+    machine: bool = False,
+    settled: bool = False,
+    low: float = -math.inf,
+    high: float = math.inf,
+    above: bool = False,
+    check: Callable[[str, object], None] | None = None,
+) -> Any:
+    """A dataclass field that is an option: of files, and with a ``help`` of the command line too.
 
     Parameters
     ----------
@@ -28,78 +54,182 @@ def option(default: Any, help: str, *, panel: str, flag: str = "", evaluation: b
         Name on the command line where it is not that of the field, e.g. ``--left-option``.
     evaluation : bool
         Whether ``protclip evaluate`` takes it as well.
+    advanced : bool
+        Whether only ``--help-all`` shows it.
+    machine : bool
+        Whether it says where a run computes, not what, so that it may change when a run is resumed.
+    settled : bool
+        Whether a run writes what came of ``auto`` into its ``config.toml``.
+    low, high : float
+        Smallest and largest value of a number, and of the entries of a list of numbers.
+    above : bool
+        Whether ``low`` itself is out of range.
+    check : callable, optional
+        Told place and value; raises :class:`ConfigError` for what cannot be used.
     """
-    metadata = {"help": help, "panel": panel, "flag": flag, "evaluation": evaluation}
+    metadata = {
+        "help": help,
+        "panel": panel,
+        "flag": flag,
+        "evaluation": evaluation,
+        "advanced": advanced,
+        "machine": machine,
+        "settled": settled,
+        "range": {"low": low, "high": high, "above": above},
+        "check": check,
+    }
     if isinstance(default, Mapping):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def from_dict(cls: type[Any], values: Mapping[str, Any], *, where: str) -> Any:
-    """Build a (nested) configuration dataclass, checking names and types.
+class Options:
+    """Base of every dataclass of options: checks its fields when it is made."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(typing.cast(Any, self)):
+            value = getattr(self, field.name)
+            if not isinstance(value, Options):
+                object.__setattr__(self, field.name, checked_value(type(self), field, value, field.name))
+
+    @classmethod
+    def of_table(cls, values: dict[str, Any], where: str) -> type[Options]:
+        """The class that a table of a file describes; takes the entries that say so out of ``values``."""
+        return cls
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values, ready for TOML.
+
+        Returns
+        -------
+        dict
+        """
+        found = {}
+        for field in dataclasses.fields(typing.cast(Any, self)):
+            value = getattr(self, field.name)
+            found[field.name] = value.to_dict() if isinstance(value, Options) else _plain(value)
+        return found
+
+    def save(self, path: Path, remarks: Sequence[str] = ()) -> None:
+        """Write as TOML, so that ``--config path`` repeats the run; ``remarks`` become comments."""
+        write_toml(path, self.to_dict(), remarks)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read TOML; entries that are left out keep their defaults.
+
+        Raises
+        ------
+        ConfigError
+            See :func:`from_dict`.
+        """
+        return from_dict(cls, read_toml(path), where=str(path))
+
+
+Made = typing.TypeVar("Made", bound=Options)
+
+
+def from_dict(cls: type[Made], values: Mapping[str, Any], *, where: str) -> Made:
+    """Build (nested) options from plain values, checking names and values.
 
     Raises
     ------
     ConfigError
-        Naming file and entry: unknown name, wrong type, value outside a closed set.
+        Naming file and entry: unknown name, wrong type, value outside a closed set or out of range.
     """
-    hints = get_type_hints(cls)
-    known = {f.name for f in dataclasses.fields(cls)}
+    values = dict(values)
+    made: Any = cls.of_table(values, where)
+    hints = type_hints(made)
+    known = {f.name: f for f in dataclasses.fields(made)}
     arguments: dict[str, Any] = {}
     for key, value in values.items():
         place = f"{where}: {key}"
         if key not in known:
-            raise ConfigError("unknown entry", where=place, expected=", ".join(sorted(known)))
-        if dataclasses.is_dataclass(hints[key]):
+            raise ConfigError(
+                "unknown entry", where=place, expected=", ".join(sorted(known)), hint=near(key, known)
+            )
+        if isinstance(hints[key], type) and issubclass(hints[key], Options):
             if not isinstance(value, Mapping):
                 raise ConfigError("not a table", where=place, got=repr(value), expected=f"[{key}]")
-            arguments[key] = from_dict(typing.cast(type, hints[key]), value, where=place)
+            arguments[key] = from_dict(hints[key], value, where=place)
         else:
-            arguments[key] = _checked(hints[key], value, place)
-    return cls(**arguments)
+            arguments[key] = checked_value(made, known[key], value, place)
+    return typing.cast(Made, made(**arguments))
 
 
-def _checked(hint: Any, value: Any, place: str) -> Any:
-    origin = get_origin(hint)
-    if origin is Literal:
-        if value not in get_args(hint):
-            raise ConfigError(
-                "not one of the choices", where=place, got=repr(value), expected=str(get_args(hint))
-            )
-        return value
-    if origin in (Union, types.UnionType):
-        if value is None:
-            return None
-        options = [a for a in get_args(hint) if a is not type(None)]
-        for option in options[:-1]:
-            try:
-                return _checked(option, value, place)
-            except ConfigError:
-                continue
-        return _checked(options[-1], value, place)
-    if origin is Mapping:
-        if not isinstance(value, Mapping):
-            raise ConfigError("not a table", where=place, got=repr(value))
-        return dict(value)
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise ConfigError("not a list", where=place, got=repr(value))
-        return tuple(_checked(get_args(hint)[0], item, place) for item in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
-        raise ConfigError("wrong type", where=place, got=repr(value), expected=hint.__name__)
+@functools.cache
+def type_hints(cls: type[Options]) -> Mapping[str, Any]:
+    """Types of the fields of a class of options, by name."""
+    return get_type_hints(cls)
+
+
+def checked_value(cls: type[Options], field: dataclasses.Field[Any], value: Any, place: str) -> Any:
+    """The value of an option as the configuration keeps it.
+
+    A path stays as it was given. Whole numbers become floats where the option is one, lists become tuples.
+
+    Parameters
+    ----------
+    cls : type
+        Class of options that ``field`` is of.
+    field : dataclasses.Field
+    value : object
+    place : str
+        Where the value was given, for the message.
+
+    Raises
+    ------
+    ConfigError
+        Wrong type, value outside a closed set or out of range.
+    """
+    value = _checked(type_hints(cls)[field.name], value, place, field.metadata.get("range", {}))
+    if (check := field.metadata.get("check")) is not None:
+        check(place, value)
     return value
 
 
-def plain(value: Any) -> Any:
-    """The value as TOML can hold it: tuples become lists, also inside mappings, which are copied.
+def _checked(hint: Any, value: Any, place: str, limits: Mapping[str, Any]) -> Any:
+    origin = get_origin(hint)
+    if origin is Literal:
+        check_choice(place, value, get_args(hint))
+    elif origin in (Union, types.UnionType):
+        return _checked_union(list(get_args(hint)), value, place, limits)
+    elif origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise ConfigError("not a table", where=place, got=repr(value), expected="NAME = VALUE entries")
+        return dict(value)
+    elif origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError("not a list", where=place, got=repr(value), expected="a list such as [1, 2]")
+        kind = get_args(hint)[0]
+        return tuple(_checked(kind, item, f"{place}[{i}]", limits) for i, item in enumerate(value))
+    elif hint in (int, float):
+        check_number(place, value, integer=hint is int, **limits)
+        return hint(value)
+    elif hint is bool:
+        check_switch(place, value)
+    elif hint is str:
+        value = os.fspath(value) if isinstance(value, os.PathLike) else value
+        if not isinstance(value, str):
+            raise ConfigError("wrong type", where=place, got=repr(value), expected="a string")
+    return value
 
-    Examples
-    --------
-    >>> plain({"sizes": (1, 2), "name": "x"})
-    {'sizes': [1, 2], 'name': 'x'}
-    """
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return list(value) if isinstance(value, tuple) else value
+
+def _checked_union(hints: list[Any], value: Any, place: str, limits: Mapping[str, Any]) -> Any:
+    if value is None and type(None) in hints:
+        return None
+    hints = [hint for hint in hints if hint is not type(None)]
+    words = [word for hint in hints if get_origin(hint) is Literal for word in get_args(hint)]
+    if words and isinstance(value, str):
+        beside = "a whole number" if int in hints else "a number" if float in hints else ""
+        check_choice(place, value, words, beside=beside)
+        return value
+    # Beside words there is one other type at most: a number.
+    return _checked(next(h for h in hints if get_origin(h) is not Literal), value, place, limits)
+
+
+def _plain(value: Any) -> Any:
+    """The value as TOML can hold it: tuples become lists, also inside mappings, which are copied."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from protclip.config.checks import near
+from protclip.config.schema import Options
 from protclip.errors import ConfigError
 
 SOURCES = "protclip.sources"
@@ -19,7 +21,7 @@ DEFAULT_SOURCE = "proteins"
 
 
 @dataclass(frozen=True)
-class SourceOptions:
+class SourceOptions(Options):
     """Options of a data source; derive from it and register the class under ``protclip.sources``.
 
     The module must be quick to import (no torch): the command line is made from it.
@@ -54,12 +56,29 @@ class SourceOptions:
         """What to say beside the scores of a run on this source."""
         return "held-out items"
 
+    @classmethod
+    def of_table(cls, values: dict[str, Any], where: str) -> type[Options]:
+        """The class that ``kind`` names; the default source without it."""
+        if cls is not SourceOptions:
+            return cls
+        return source_options(values.pop("kind", DEFAULT_SOURCE), f"{where}: kind")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, with the ``kind`` of the source in front.
+
+        Returns
+        -------
+        dict
+        """
+        return {"kind": self.kind, **super().to_dict()}
+
 
 @functools.cache
 def source_kinds() -> dict[str, type[SourceOptions]]:
-    """Registered sources by name; those of other packages that cannot be imported are left out."""
+    """Registered sources by name, the default first; those that cannot be imported are left out."""
     found: dict[str, type[SourceOptions]] = {}
-    for point in importlib.metadata.entry_points(group=SOURCES):
+    points = importlib.metadata.entry_points(group=SOURCES)
+    for point in sorted(points, key=lambda point: point.name != DEFAULT_SOURCE):
         try:
             found[point.name] = point.load()
         except ImportError:
@@ -76,11 +95,17 @@ def source_options(kind: str, where: str = "--source") -> type[SourceOptions]:
     ConfigError
         If no such source is registered.
     """
-    if not kind:
+    if kind == "":
         return SourceOptions
     kinds = source_kinds()
-    if kind not in kinds:
-        raise ConfigError("no such source", where=where, got=repr(kind), expected=", ".join(sorted(kinds)))
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ConfigError(
+            "no such source",
+            where=where,
+            got=repr(kind),
+            expected=", ".join(sorted(kinds)),
+            hint=near(kind, kinds),
+        )
     return kinds[kind]
 
 

@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from protclip.config.loss import LossConfig
-from protclip.config.pretraining import (
-    MACHINE_OPTIONS,
-    DataConfig,
-    ModelConfig,
-    PretrainConfig,
-    TrainConfig,
-    merge,
-    named_config,
-)
-from protclip.config.sources import source_kinds
+from protclip.config.pretraining import PretrainConfig
+from protclip.config.resolve import machine_options, resolve
+from protclip.config.spelling import as_arguments, flag, flat_options, toml_text
 from protclip.errors import ConfigError
 from protclip.experiments.definitions import Arm, Experiment
-from protclip.tasks.config import MACHINE_OPTIONS as TASK_MACHINE_OPTIONS
-from protclip.tasks.config import TOWERS, FinetuneConfig
+from protclip.tasks.config import SCRATCH_TOWERS, FinetuneConfig
 from protclip.tasks.definitions import find_task
-
-LOSS_ENTRIES = frozenset(f.name for f in dataclasses.fields(LossConfig))
 
 
 @dataclass(frozen=True)
@@ -42,11 +30,13 @@ class Stage:
     folder : Path
         What it writes into.
     arguments, resume : tuple of str
-        What stands behind ``protclip`` to start it, and to go on with what it left.
+        What a user types behind ``protclip`` to start it, and to go on with what it left.
     results : tuple of str
         Files and folders in ``folder`` that a finished one has.
     output : str
         File in ``folder`` that gets what it prints; empty where it writes its results itself.
+    settings : PretrainConfig, optional
+        What the ``arguments`` mean, where :meth:`prepare` writes it to a file that the command reads.
     """
 
     name: str
@@ -55,6 +45,17 @@ class Stage:
     resume: tuple[str, ...]
     results: tuple[str, ...]
     output: str = ""
+    settings: PretrainConfig | None = None
+
+    @property
+    def file(self) -> Path:
+        """TOML file of the settings, beside the folder: what is in there is the run's own."""
+        return self.folder.with_name(f"{self.folder.name}.toml")
+
+    @property
+    def started(self) -> bool:
+        """Whether there is something to go on with."""
+        return (self.folder / "config.toml").exists()
 
     @property
     def finished(self) -> bool:
@@ -64,7 +65,16 @@ class Stage:
     @property
     def command(self) -> tuple[str, ...]:
         """What has to be run now, behind ``protclip``."""
-        return self.resume if (self.folder / "config.toml").exists() else self.arguments
+        if self.started:
+            return self.resume
+        if self.settings is None:
+            return self.arguments
+        return ("pretrain", "--config", str(self.file), "--out", str(self.folder))
+
+    def prepare(self) -> None:
+        """Write the settings that the command reads."""
+        if self.settings is not None and not self.started:
+            self.settings.save(self.file)
 
 
 @dataclass(frozen=True)
@@ -134,17 +144,23 @@ class Plan:
         if own := sorted(experiment.varied() & set(self.given)):
             raise ConfigError(
                 "the arms of this experiment decide this themselves",
-                where=", ".join(_flag(entry) for entry in own),
+                where=", ".join(_flags(own)),
                 hint=f"See `protclip experiment {name} --list`; --arms chooses among them",
             )
         if missing := [entry for entry in experiment.needs if not self.given.get(entry)]:
-            raise ConfigError("this experiment needs them", where=", ".join(map(_flag, missing)))
+            raise ConfigError("this experiment needs them", where=", ".join(_flags(missing)))
         if self.zero_shot and not experiment.zero_shot:
             raise ConfigError("this experiment classifies nothing", where="--zero-shot")
         for arm in self.experiment.chosen(self.arms):
-            checked(self.options(arm, int(self.given.get("seed", 0))))
+            resolve(PretrainConfig, self.options(arm, self.first_seed))
         for task in self.downstream:
-            FinetuneConfig().merged(task=task, **self.task_options)
+            options = {"task": task, **self.task_options}
+            resolve(FinetuneConfig, options, place=lambda name: f"--task-option {name}")
+
+    @property
+    def first_seed(self) -> int:
+        """Of the repetitions."""
+        return resolve(PretrainConfig, {k: v for k, v in self.given.items() if k == "seed"}).train.seed
 
     @property
     def downstream(self) -> tuple[str, ...]:
@@ -160,7 +176,7 @@ class Plan:
 
         Arms that take the towers of others come last, so that these are there.
         """
-        first = int(self.given.get("seed", 0))
+        first = self.first_seed
         arms = sorted(self.experiment.chosen(self.arms), key=lambda arm: bool(arm.towers_of))
         return [self._run(arm, seed) for seed in range(first, first + self.seeds) for arm in arms]
 
@@ -173,11 +189,19 @@ class Plan:
     @property
     def command(self) -> str:
         """What a user types for all of it."""
-        own = ["experiment", self.experiment.name, *flags(self.given), "--seeds", str(self.seeds)]
+        own = [
+            "experiment",
+            self.experiment.name,
+            *as_arguments(self.given, PretrainConfig),
+            "--seeds",
+            str(self.seeds),
+        ]
         own += [part for pattern in self.arms for part in ("--arms", pattern)]
         if self.tasks is not None:
             own += ["--tasks", ",".join(self.tasks) or "none"]
-        own += [part for k, v in self.task_options.items() for part in ("--task-option", f"{k}={_toml(v)}")]
+        own += [
+            part for k, v in self.task_options.items() for part in ("--task-option", f"{k}={toml_text(v)}")
+        ]
         own += [part for source in self.zero_shot for part in ("--zero-shot", source)]
         own += [part for prompt in self.prompts for part in ("--prompt", prompt)]
         return shown([*own, "--out", str(self.out)])
@@ -201,40 +225,40 @@ class Plan:
 
     def _pretrain(self, arm: Arm, seed: int) -> Stage:
         folder, options = self._folder(arm, seed), self.options(arm, seed)
-        machine = flags({k: v for k, v in options.items() if k in MACHINE_OPTIONS})
+        allowed = machine_options(PretrainConfig)
+        machine = as_arguments({k: v for k, v in options.items() if k in allowed}, PretrainConfig)
         return Stage(
             "pretrain",
             folder,
-            ("pretrain", *flags(options), "--out", str(folder)),
+            ("pretrain", *as_arguments(options, PretrainConfig), "--out", str(folder)),
             ("pretrain", *machine, "--out", str(folder), "--resume"),
             ("metrics.json", "model"),
+            settings=resolve(PretrainConfig, options),
         )
 
     def _refit(self, parent: Arm, arm: Arm, seed: int) -> Stage:
         folder, options = self._folder(arm, seed), self.options(arm, seed)
         command = ["refit", str(self._folder(parent, seed)), "--method", str(options["refit"])]
         if "pools" in arm.options:
-            command += flags({"pools": arm.options["pools"]})
-        command += flags({k: v for k, v in options.items() if k == "device"})
+            command += ["--pools", str(arm.options["pools"])]
+        command += ["--device", str(options["device"])] if "device" in options else []
         command += ["--out", str(folder / "model")]
         return Stage("refit", folder, tuple(command), tuple(command), ("model/metrics.json",))
 
     def _task(self, task: str, arm: Arm, run: Path, options: Mapping[str, Any]) -> Stage:
         folder = run / "tasks" / find_task(task).name
-        own = {f.name: f for f in dataclasses.fields(FinetuneConfig)}
-        given: dict[str, Any] = {}
-        if arm.pretrained:
-            given["model"] = str(run)
-        else:  # the same towers, as far as they are told
-            given = {k: v for k, v in options.items() if k in own and own[k].metadata.get("panel") == TOWERS}
-        shared = {k: v for k, v in options.items() if k in TASK_MACHINE_OPTIONS | {"seed", "precision"}}
-        machine = _task_flags({k: v for k, v in options.items() if k in TASK_MACHINE_OPTIONS})
-        chosen = _task_flags({**given, **shared, **self.task_options})
+        allowed = machine_options(FinetuneConfig)
+        machine = {k: v for k, v in options.items() if k in allowed}
+        given: dict[str, Any] = {"model": str(run)}
+        if not arm.pretrained:  # the same towers, as far as they are told
+            given = {k: v for k, v in options.items() if k in SCRATCH_TOWERS}
+        shared = {k: v for k, v in options.items() if k in allowed | {"seed", "precision"}}
+        chosen = as_arguments({**given, **shared, **self.task_options}, FinetuneConfig)
         return Stage(
             task,
             folder,
             ("finetune", task, *chosen, "--out", str(folder)),
-            ("finetune", *machine, "--out", str(folder), "--resume"),
+            ("finetune", *as_arguments(machine, FinetuneConfig), "--out", str(folder), "--resume"),
             ("metrics.json", "head"),
         )
 
@@ -248,43 +272,6 @@ class Plan:
         return Stage(f"zero-shot {source.name}", run / "zero-shot", command, command, (file,), file)
 
 
-def checked(options: Mapping[str, Any]) -> PretrainConfig:
-    """The configuration that the command line makes of flat options.
-
-    Raises
-    ------
-    ConfigError
-        If it would refuse them.
-    """
-    from protclip.config.presets import loss_preset
-
-    rest = dict(options)
-    config, preset = rest.pop("config", None), rest.pop("preset", None)
-    base = PretrainConfig.load(named_config(Path(config))) if config else PretrainConfig()
-    loss = loss_preset(preset) if preset else base.loss
-    entries = {key: rest.pop(key) for key in LOSS_ENTRIES & set(rest)}
-    loss = LossConfig.from_dict({**loss.to_dict(), **entries})
-    return merge(dataclasses.replace(base, loss=loss), rest)
-
-
-def flags(options: Mapping[str, Any]) -> list[str]:
-    """Options of ``protclip pretrain`` as its arguments; those that are None are left out.
-
-    Examples
-    --------
-    >>> flags({"objective": "setclip", "paired": 0.1, "ssl_weight": 0.0, "preset": "paper"})
-    ['--preset', 'paper', '--loss', 'ssl_weight=0.0', '--objective', 'setclip', '--paired', '0.1']
-    """
-    rest = dict(options)
-    made: list[str] = []
-    for name in ("config", "preset"):
-        if name in rest:
-            made += [f"--{name}", str(rest.pop(name))]
-    for name in sorted(LOSS_ENTRIES & set(rest)):
-        made += ["--loss", f"{name}={_toml(rest.pop(name))}"]
-    return made + _field_flags(rest, _pretrain_fields())
-
-
 def shown(arguments: Sequence[str], *, program: str = "protclip") -> str:
     """Arguments as a line for a shell.
 
@@ -296,40 +283,6 @@ def shown(arguments: Sequence[str], *, program: str = "protclip") -> str:
     return shlex.join([program, *arguments])
 
 
-def _task_flags(options: Mapping[str, Any]) -> list[str]:
-    return _field_flags(options, {f.name: f for f in dataclasses.fields(FinetuneConfig)})
-
-
-@functools.cache
-def _pretrain_fields() -> Mapping[str, dataclasses.Field[Any]]:
-    configs = (*source_kinds().values(), DataConfig, ModelConfig, TrainConfig)
-    return {f.name: f for config in configs for f in dataclasses.fields(config)}
-
-
-def _flag(name: str) -> str:
-    known = _pretrain_fields()
-    if name in LOSS_ENTRIES:
-        return f"--loss {name}"
-    return (known[name].metadata.get("flag") if name in known else "") or "--" + name.replace("_", "-")
-
-
-def _field_flags(options: Mapping[str, Any], known: Mapping[str, dataclasses.Field[Any]]) -> list[str]:
-    made: list[str] = []
-    for name, value in options.items():
-        flag = (known[name].metadata.get("flag") if name in known else "") or "--" + name.replace("_", "-")
-        if isinstance(value, bool):
-            made.append(flag if value else "--no-" + flag.removeprefix("--"))
-        elif isinstance(value, Mapping):
-            for key, entry in value.items():
-                made += [flag, f"{key}={_toml(entry)}"]
-        elif value is not None:
-            made += [flag, str(value)]
-    return made
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return str(value)
+def _flags(names: Sequence[str]) -> list[str]:
+    known = flat_options(PretrainConfig)
+    return [flag(name, known) for name in names]

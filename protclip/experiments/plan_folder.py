@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from protclip.config.pretraining import MACHINE_OPTIONS
+from protclip.config.pretraining import PretrainConfig
+from protclip.config.resolve import machine_options
 from protclip.errors import ConfigError
 from protclip.experiments.catalogue import find_experiment
 from protclip.experiments.commands import Plan
@@ -38,8 +39,9 @@ def open_plan(wished: Plan) -> Plan:
             got=str(saved.get("experiment")),
             hint="Choose another folder",
         )
-    given = {k: v for k, v in saved.get("options", {}).items() if k not in MACHINE_OPTIONS}
-    machine = {k: v for k, v in wished.given.items() if k in MACHINE_OPTIONS}
+    allowed = machine_options(PretrainConfig)
+    given = {k: v for k, v in saved.get("options", {}).items() if k not in allowed}
+    machine = {k: v for k, v in wished.given.items() if k in allowed}
     _same(wished, "options", given, {k: v for k, v in wished.given.items() if k not in machine})
     tasks = saved.get("task_options", {})
     _same(wished, "task options", tasks, wished.task_options)
@@ -57,10 +59,11 @@ def open_plan(wished: Plan) -> Plan:
 def save_plan(plan: Plan) -> None:
     """Write ``experiment.toml``."""
     plan.out.mkdir(parents=True, exist_ok=True)
+    machine = machine_options(PretrainConfig)
     values: dict[str, Any] = {
         "experiment": plan.experiment.name,
         "seeds": plan.seeds,
-        "options": {k: v for k, v in plan.given.items() if k not in MACHINE_OPTIONS},
+        "options": {k: v for k, v in plan.given.items() if k not in machine},
         "task_options": dict(plan.task_options),
         "zero_shot": list(plan.zero_shot),
         "prompts": list(plan.prompts),

@@ -150,6 +150,7 @@ class Runner:
         with _claim(home) as claim:
             if claim is None:
                 return None, f"another process is at work in {home}"
+            stage.prepare()
             printed = stage.folder / f"{stage.output}.part" if stage.output else path
             with path.open("ab") as output, printed.open("wb" if stage.output else "ab") as results:
                 output.write(f"$ {shown(stage.command)}\n".encode())

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from protclip.config.pretraining import PretrainConfig
+from protclip.config.resolve import resolve
 from protclip.errors import ConfigError
-from protclip.experiments.commands import checked
 from protclip.files import atomic_write
 from protclip.inference.aligned_model import load
 from protclip.inference.encode import pick_device
@@ -72,7 +72,7 @@ def sampling_size(
         raise ConfigError("too few", where="--seeds", got=str(seeds), expected="1 or more")
     if not tolerance > 0:
         raise ConfigError("must be positive", where="--tolerance", got=str(tolerance))
-    config = checked(options)
+    config = resolve(PretrainConfig, options)
     first = config.train.seed
     curves: Curves = {}
     choices: list[BatchSize] = []

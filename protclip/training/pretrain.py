@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from lightning_fabric import Fabric
 
-from protclip.config.loss import LossConfig
-from protclip.config.pretraining import PretrainConfig, merge
+from protclip.config.pretraining import PretrainConfig
+from protclip.config.resolve import resolve
 from protclip.config.sources import SourceOptions
 from protclip.files import atomic_write
 from protclip.model.two_tower import TwoTower
@@ -206,7 +206,8 @@ def pretrain(
     resume : bool
         Go on with the run in ``out``.
     **options
-        Options of :class:`protclip.config.pretraining.PretrainConfig` by name, and entries of its loss.
+        Options of :class:`protclip.config.pretraining.PretrainConfig` by name, entries of its loss,
+        ``preset`` and ``config``, see :func:`protclip.config.resolve.resolve`.
 
     Returns
     -------
@@ -218,8 +219,5 @@ def pretrain(
     ConfigError, DataError
         If options or data cannot be used.
     """
-    known = {f.name for f in dataclasses.fields(LossConfig)}
-    loss = LossConfig.from_dict({key: value for key, value in options.items() if key in known})
-    rest = {key: value for key, value in options.items() if key not in known}
-    config = merge(PretrainConfig(loss=loss), rest)
+    config = resolve(PretrainConfig, options, resume=Path(out) if resume else None, place=str)
     return run_pretraining(config, Path(out), display, data, resume=resume).evaluation

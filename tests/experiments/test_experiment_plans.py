@@ -13,9 +13,11 @@ from protclip.cli import finetune as finetune_module
 from protclip.cli import pretrain as pretrain_module
 from protclip.cli.app import app
 from protclip.config.pretraining import PretrainConfig
+from protclip.config.resolve import resolve
+from protclip.config.spelling import as_arguments
 from protclip.errors import ConfigError
 from protclip.experiments.catalogue import EXPERIMENTS, find_experiment
-from protclip.experiments.commands import Plan, checked, flags
+from protclip.experiments.commands import Plan
 from protclip.experiments.definitions import Arm, Experiment
 from protclip.experiments.plan_folder import load_plan, open_plan, save_plan
 from protclip.files import read_toml, write_toml
@@ -34,7 +36,7 @@ def plan(experiment: Experiment | str, **given: Any) -> Plan:
 def test_the_options_of_every_arm_are_accepted(experiment: Experiment) -> None:
     made = plan(experiment)
     for arm in experiment.arms:
-        config = checked(made.options(arm, 3))
+        config = resolve(PretrainConfig, made.options(arm, 3))
         assert config.train.seed == 3
         for name, value in arm.options.items():
             places = [config.source, config.data, config.model, config.loss, config.train]
@@ -53,8 +55,14 @@ def test_every_arm_has_a_baseline_in_its_condition(experiment: Experiment) -> No
 
 
 @pytest.mark.parametrize("experiment", RUNS, ids=lambda e: e.name)
-def test_commands_mean_the_options(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command line, parsed by the real commands, gives the configuration of the plan."""
+def test_commands_mean_the_options(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Both command lines of a run, parsed by the real commands, give the configuration of the plan.
+
+    One says everything with flags and is what a reader copies; the other reads the file beside the run.
+    """
+    monkeypatch.chdir(tmp_path)
     seen: list[tuple[Any, Path]] = []
     for module in (pretrain_module, finetune_module):
         monkeypatch.setattr(module, "_run", lambda settings, folder, resume: seen.append((settings, folder)))
@@ -63,13 +71,17 @@ def test_commands_mean_the_options(experiment: Experiment, monkeypatch: pytest.M
         for stage in run.stages:
             if stage.name == "refit":  # its own test below
                 continue
-            result = CliRunner().invoke(app, list(stage.arguments), catch_exceptions=False)
-            assert result.exit_code == 0, result.output
-            settings, folder = seen.pop()
+            stage.prepare()
+            for command in (stage.arguments, stage.command):
+                result = CliRunner().invoke(app, list(command), catch_exceptions=False)
+                assert result.exit_code == 0, result.output
+            (settings, folder), again = seen.pop(), seen.pop()
+            assert again == (settings, folder)
             assert folder == stage.folder
+            assert not folder.exists()
             if stage.name in ("pretrain", "towers"):
                 arm = experiment.parent(run.arm) or run.arm
-                assert settings == checked(plan(experiment).options(arm, run.seed))
+                assert settings == resolve(PretrainConfig, plan(experiment).options(arm, run.seed))
             else:
                 assert settings.task == stage.name
                 assert settings.model == (str(run.folder) if run.arm.pretrained else "")
@@ -143,7 +155,10 @@ def test_seeds_come_round_by_round_and_arms_by_pattern() -> None:
 def test_stages_start_resume_and_end(tmp_path: Path) -> None:
     made = dataclasses.replace(plan("table4", device="cpu", steps=2), out=tmp_path, zero_shot=())
     pretrain, fold, _ = made.runs()[0].stages
-    assert pretrain.command == pretrain.arguments
+    assert pretrain.command == (
+        *("pretrain", "--config", str(pretrain.folder.parent / "seed-0.toml")),
+        *("--out", str(pretrain.folder)),
+    )
     pretrain.folder.mkdir(parents=True)
     (pretrain.folder / "config.toml").touch()
     assert pretrain.command == ("pretrain", "--device", "cpu", "--out", str(pretrain.folder), "--resume")
@@ -169,7 +184,7 @@ def test_towers_from_scratch_are_those_of_the_other_arms() -> None:
 
 def test_flags_survive_the_command_line() -> None:
     options = {"left_option": {"size": 64, "encoder": "small"}, "sdd_relative_distance": False, "steps": None}
-    assert flags({"left": "a", **options}) == [
+    assert as_arguments({"left": "a", **options}, PretrainConfig) == [
         *("--loss", "sdd_relative_distance=false", "--left", "a"),
         *("--left-option", "size=64", "--left-option", "encoder=small"),
     ]
@@ -216,13 +231,13 @@ def test_the_command_of_a_plan_is_the_plan(tmp_path: Path, monkeypatch: pytest.M
 def test_batch_size_takes_a_number_or_a_word(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     for value in (64, "auto"):
-        config = checked({"batch_size": value})
+        config = resolve(PretrainConfig, {"batch_size": value})
         config.save(path)
         assert PretrainConfig.load(path).train.batch_size == value
-    with pytest.raises(ConfigError, match="batch_size: not one of the choices"):
-        checked({"batch_size": "many"})
+    with pytest.raises(ConfigError, match="--batch-size: unknown choice"):
+        resolve(PretrainConfig, {"batch_size": "many"})
     with pytest.raises(ConfigError, match="--batch-size: out of range"):
-        checked({"batch_size": 1})
+        resolve(PretrainConfig, {"batch_size": 1})
 
 
 def test_list_and_dry_run_show_and_start_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +257,7 @@ def test_list_and_dry_run_show_and_start_nothing(tmp_path: Path, monkeypatch: py
 def test_names_of_tasks_exist() -> None:
     for experiment in RUNS:
         for task in experiment.tasks:
-            assert FinetuneConfig().merged(task=task).task == task
+            assert resolve(FinetuneConfig, {"task": task}).task == task
 
 
 def test_experiment_files_are_plain_toml(tmp_path: Path) -> None:

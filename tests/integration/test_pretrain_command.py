@@ -185,8 +185,8 @@ def test_truly_unpaired_data_join_the_pools(
     ("options", "kind", "message"),
     [
         (["--paired", "1.2"], ConfigError, "--paired: out of range"),
-        (["--objective", "magic"], ConfigError, "objective: not one of the choices"),
-        (["--structure-input", "colour"], ConfigError, "structure_input: not one of the choices"),
+        (["--objective", "magic"], ConfigError, "objective: unknown choice"),
+        (["--structure-input", "colour"], ConfigError, "--structure-input: unknown choice"),
         (["--cath", "/nonexistent"], DataError, "no such file or folder"),
         (["--paired", "0", "--objective", "clip"], ConfigError, "learns from pairs alone"),
         (["--esm-weights", "/nonexistent.pt", "--esm-init", "auto"], ProtclipError, "/nonexistent.pt"),

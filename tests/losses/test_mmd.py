@@ -194,9 +194,9 @@ def test_half_precision_is_computed_in_full(unit_rows):
     ("options", "message"),
     [
         ({"bandwidths": []}, "no kernel is left"),
-        ({"bandwidths": [1.0, -1.0]}, r"mmd_bandwidths\[1\]: not a usable value; got -1.0"),
+        ({"bandwidths": [1.0, -1.0]}, r"mmd_bandwidths\[1\]: out of range; got -1.0"),
         ({"bandwidths": 1.0}, "mmd_bandwidths: not a list of numbers; got 1.0"),
-        ({"degrees": [1.5]}, r"mmd_degrees\[0\]: not a usable value; got 1.5, expected a whole number > 0"),
+        ({"degrees": [1.5]}, r"mmd_degrees\[0\]: wrong type; got 1.5, expected a whole number > 0"),
         ({"weights": "joint"}, "mmd_weights: unknown choice; got 'joint', expected uniform or learned"),
     ],
 )

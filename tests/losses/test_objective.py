@@ -129,7 +129,7 @@ def test_further_terms(views):
     assert losses["loss"].item() == pytest.approx(plain["loss"].item() + 2 * losses["spread"].item())
     with pytest.raises(ConfigError, match="name is taken; got clip"):
         Objective(LossConfig(), {"clip": Term(1.0, spread)})
-    with pytest.raises(ConfigError, match="weight of spread: not a usable value"):
+    with pytest.raises(ConfigError, match="weight of spread: out of range"):
         Objective(LossConfig(), {"spread": Term(-1.0, spread)})
 
 

@@ -155,7 +155,7 @@ def test_half_precision_is_computed_in_full(unit_rows):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bandwidth": 0.0}, "sdd_bandwidth: not a usable value; got 0.0, expected a number > 0"),
+        ({"bandwidth": 0.0}, "sdd_bandwidth: out of range; got 0.0, expected a number > 0"),
         ({"divergence": "js"}, "sdd_divergence: unknown choice; got 'js', expected kl or mse"),
         ({"self_term": 1}, "sdd_self_term: not a switch; got 1, expected true or false"),
         ({"reduce": "total"}, "sdd_reduce"),

@@ -203,9 +203,9 @@ def test_half_precision_is_remembered_in_full(unit_rows):
 
 def test_errors(unit_rows):
     for length in (-1, 2.5, True):
-        with pytest.raises(ConfigError, match="sdd_queue: not a usable value"):
+        with pytest.raises(ConfigError, match="sdd_queue: out of range"):
             SDD(queue=length)
-    with pytest.raises(ConfigError, match="length of a queue: not a usable value; got 0"):
+    with pytest.raises(ConfigError, match="length of a queue: out of range; got 0"):
         RowQueue(0)
     sdd = SDD(queue=4)
     sdd(unit_rows(3), unit_rows(3))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from protclip.config.resolve import resolve
 from protclip.data.corpus.store import Corpus, write_corpus
 from protclip.structure.protein import Protein
 
@@ -131,7 +132,7 @@ def run_task(make_benchmark: Callable[..., FakeBenchmark], tmp_path: Path) -> Ca
     def run(
         task: str = "ec", *, folder: str = "run", benchmark: Any = None, resume: bool = False, **options: Any
     ) -> tuple[dict[str, Any], Path]:
-        config = FinetuneConfig().merged(task=task, **{**TINY, **options})
+        config = resolve(FinetuneConfig, {"task": task, **TINY, **options})
         out = tmp_path / folder
         made = benchmark if benchmark is not None else make_benchmark(task)
         return Finetuning(config, out, lambda: made).run(resume=resume), out

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from protclip.config.resolve import resolve
 from protclip.errors import ConfigError, DataError, ProtclipError, WeightsError
 from protclip.files import read_toml
 from protclip.modalities.sequence.adapter import SequenceModality
@@ -341,12 +342,12 @@ def test_the_published_recipe():
         ({"task": "fold", "calibration": "platt"}, "one class per protein"),
         ({"calibration": "temperature"}, "several classes"),
         ({"batch_size": 1}, "out of range"),
-        ({"towers": "none"}, "not one of the choices"),
+        ({"towers": "none"}, "unknown choice"),
     ],
 )
 def test_impossible_options(options, message):
     with pytest.raises(ConfigError, match=message):
-        FinetuneConfig().merged(**options)
+        resolve(FinetuneConfig, options)
 
 
 def test_a_model_without_the_tower(run_task, tmp_path):

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import protclip
 from protclip.cli.app import app
+from protclip.config.resolve import resolve
 from protclip.errors import ConfigError, DataError, ProtclipError
 from protclip.structure.protein import Protein
 from protclip.tasks.config import FinetuneConfig
@@ -67,7 +68,7 @@ def heads(tmp_path_factory, toy_corpus, fake_benchmark):
         benchmark.is_demonstration = demonstration
         if classes:
             benchmark.classes = classes
-        config = FinetuneConfig().merged(task=task, **{**TINY, **options})
+        config = resolve(FinetuneConfig, {"task": task, **TINY, **options})
         Finetuning(config, root / name, lambda: benchmark).run()
         return root / name
 
@@ -326,7 +327,7 @@ def test_finetune_command_errors(tmp_path):
         (["finetune", "ec", "--data", tmp_path / "no.h5", "--out", tmp_path / "a"], "no such file"),
         (["finetune", "ecc"], "unknown task"),
         (["finetune"], "no task is named"),
-        (["finetune", "ec", "--towers", "all"], "not one of the choices"),
+        (["finetune", "ec", "--towers", "all"], "unknown choice"),
     ):
         _, error = invoke(*arguments)
         assert isinstance(error, ProtclipError), arguments

@@ -12,7 +12,8 @@ import torch
 
 import protclip
 from protclip.alignment import TransportAlignment
-from protclip.config.pretraining import PretrainConfig, merge
+from protclip.config.pretraining import PretrainConfig
+from protclip.config.resolve import resolve
 from protclip.errors import ConfigError
 from protclip.inference.encode import encode
 from protclip.modalities.vectors import VectorsModality
@@ -144,7 +145,7 @@ def test_a_saved_model_is_refitted_into_a_folder_of_its_own(tmp_path: Path) -> N
     said: list[str] = []
     report = refit_model(
         tmp_path / "run",
-        merge(PretrainConfig(), {}),
+        resolve(PretrainConfig, {}),
         tmp_path / "new",
         method="cca",
         data=make_data(),
@@ -168,7 +169,7 @@ def test_a_saved_model_is_refitted_into_a_folder_of_its_own(tmp_path: Path) -> N
         refit_model(tmp_path / "run", PretrainConfig(), tmp_path / "new", data=make_data())
     refit_model(
         tmp_path / "run",
-        merge(PretrainConfig(), {"split_seed": 7}),
+        resolve(PretrainConfig, {"split_seed": 7}),
         tmp_path / "other",
         method="cca",
         data=make_data(),
@@ -188,7 +189,7 @@ def test_the_towers_of_a_saved_model_compute_in_the_precision_of_the_run(
         return encode(*args, precision=precision, **options)
 
     monkeypatch.setattr("protclip.training.refit_model.encode", spy)
-    config = merge(PretrainConfig(), {"precision": "bf16"})
+    config = resolve(PretrainConfig, {"precision": "bf16"})
     refit_model(tmp_path / "run", config, tmp_path / "new", method="cca", data=make_data())
     assert used == ["bf16", "bf16"]
 
