@@ -46,7 +46,7 @@ def evaluate(
     from protclip.training.report import metrics_lines, metrics_table
 
     check_choice("--split", split, SPLITS)
-    machine = {name: chosen.pop(name) for name in ("device", "precision") if name in chosen}
+    machine = {name: chosen.pop(name) for name in list(chosen) if name in ("device", "precision")}
     train = resolve(PretrainConfig, machine).train
     display = TerminalDisplay()
     loaded = load(model, train.device, precision=train.precision)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from protclip.cli.option_fields import entries, with_options
+from protclip.cli.option_fields import with_options
 from protclip.config.pretraining import PretrainConfig
 from protclip.config.schema import LEARNING, RUN
-from protclip.config.spelling import LOSS_ENTRIES, as_arguments
+from protclip.config.spelling import LOSS_ENTRIES, as_arguments, entries
 from protclip.errors import ConfigError, ProtclipError
 
 if TYPE_CHECKING:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import typer
 
-from protclip.config.checks import near
 from protclip.config.schema import PANELS, Options, type_hints
 from protclip.config.sources import SourceOptions
-from protclip.config.spelling import FlatOption, flag, flat_options
-from protclip.errors import ConfigError
+from protclip.config.spelling import FlatOption, entries, flag, flat_options
 from protclip.files import toml_value
 
 Command = Callable[..., None]
@@ -75,40 +73,6 @@ def with_options(
         return run
 
     return decorate
-
-
-def entries(texts: Sequence[str], flag: str, known: Collection[str] | None = None) -> dict[str, Any]:
-    """Values of a repeated NAME=VALUE option, each as TOML writes it.
-
-    Parameters
-    ----------
-    texts : sequence of str
-    flag : str
-        The option, for messages.
-    known : collection of str, optional
-        Names that it takes; all without it.
-
-    Raises
-    ------
-    ConfigError
-        If there is no equals sign, or the name is unknown.
-
-    Examples
-    --------
-    >>> entries(["size=64", "encoder=small"], "--left-option")
-    {'size': 64, 'encoder': 'small'}
-    """
-    values: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = (part.strip() for part in text.partition("="))
-        if not equals:
-            raise ConfigError("not NAME=VALUE", where=f"{flag} {text}")
-        if known is not None and name not in known:
-            raise ConfigError(
-                "unknown entry", where=f"{flag} {name}", expected=", ".join(known), hint=near(name, known)
-            )
-        values[name] = toml_value(value)
-    return values
 
 
 def _parameter(option: FlatOption, flag: str, hidden: bool, defaults: bool) -> inspect.Parameter:

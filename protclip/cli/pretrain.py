@@ -7,16 +7,16 @@ from typing import Any
 
 import typer
 
-from protclip.cli.option_fields import entries, with_options
+from protclip.cli.option_fields import with_options
 from protclip.config.pretraining import PretrainConfig
 from protclip.config.resolve import resolve
 from protclip.config.schema import LEARNING, RUN
-from protclip.config.spelling import LOSS_ENTRIES
+from protclip.config.spelling import LOSS_ENTRIES, entries
 
 
 @with_options(PretrainConfig)
 def pretrain(
-    preset: str = typer.Option(
+    preset: str | None = typer.Option(
         None,
         help="Weights of the objective: default, paper, released or released-vit [default: default].",
         rich_help_panel=LEARNING,
@@ -40,7 +40,7 @@ def pretrain(
     no_mmd: bool = typer.Option(
         False, "--no-mmd", help="Without the kernel distance.", rich_help_panel=LEARNING, hidden=True
     ),
-    out: Path = typer.Option(
+    out: Path | None = typer.Option(
         None, help="Run folder [default: runs/DATE-TIME-OBJECTIVE].", rich_help_panel=RUN
     ),
     resume: bool = typer.Option(
@@ -49,7 +49,7 @@ def pretrain(
         help="Go on with the run in --out, or with the newest unfinished.",
         rich_help_panel=RUN,
     ),
-    config: Path = typer.Option(
+    config: Path | None = typer.Option(
         None,
         help="TOML file, as written into a run folder, or a published setting "
         "(flickr8k, mini-coco, remote-sensing); options override it.",

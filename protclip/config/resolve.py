@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from protclip.config.checks import near
 from protclip.config.loss import LossConfig
@@ -84,7 +84,7 @@ Did you mean fp32?
             given = {"refit": "none", **given}
     if isinstance(getattr(made, "source", None), SourceOptions):
         made = dataclasses.replace(made, source=source_for(made.source, given))
-    return _changed(made, given, place)
+    return cast("Config", _changed(made, given, place))
 
 
 def _changed(config: Config, given: Mapping[str, Any], place: Callable[[str], str]) -> Config:

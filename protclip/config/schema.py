@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
-import os
-import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-from protclip.config.checks import check_choice, check_number, check_switch, near
+from protclip.config.checks import near
+from protclip.config.values import typed_value
 from protclip.errors import ConfigError
 from protclip.files import read_toml, write_toml
 
@@ -157,10 +155,14 @@ def from_dict(cls: type[Made], values: Mapping[str, Any], *, where: str) -> Made
     return typing.cast(Made, made(**arguments))
 
 
-@functools.cache
+_HINTS: dict[type[Options], Mapping[str, Any]] = {}
+
+
 def type_hints(cls: type[Options]) -> Mapping[str, Any]:
-    """Types of the fields of a class of options, by name."""
-    return get_type_hints(cls)
+    """Types of the fields of a class of options, by name; kept, since finding them takes a while."""
+    if cls not in _HINTS:
+        _HINTS[cls] = get_type_hints(cls)
+    return _HINTS[cls]
 
 
 def checked_value(cls: type[Options], field: dataclasses.Field[Any], value: Any, place: str) -> Any:
@@ -182,50 +184,10 @@ def checked_value(cls: type[Options], field: dataclasses.Field[Any], value: Any,
     ConfigError
         Wrong type, value outside a closed set or out of range.
     """
-    value = _checked(type_hints(cls)[field.name], value, place, field.metadata.get("range", {}))
+    value = typed_value(type_hints(cls)[field.name], value, place, field.metadata.get("range", {}))
     if (check := field.metadata.get("check")) is not None:
         check(place, value)
     return value
-
-
-def _checked(hint: Any, value: Any, place: str, limits: Mapping[str, Any]) -> Any:
-    origin = get_origin(hint)
-    if origin is Literal:
-        check_choice(place, value, get_args(hint))
-    elif origin in (Union, types.UnionType):
-        return _checked_union(list(get_args(hint)), value, place, limits)
-    elif origin is not None and issubclass(origin, Mapping):
-        if not isinstance(value, Mapping):
-            raise ConfigError("not a table", where=place, got=repr(value), expected="NAME = VALUE entries")
-        return dict(value)
-    elif origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise ConfigError("not a list", where=place, got=repr(value), expected="a list such as [1, 2]")
-        kind = get_args(hint)[0]
-        return tuple(_checked(kind, item, f"{place}[{i}]", limits) for i, item in enumerate(value))
-    elif hint in (int, float):
-        check_number(place, value, integer=hint is int, **limits)
-        return hint(value)
-    elif hint is bool:
-        check_switch(place, value)
-    elif hint is str:
-        value = os.fspath(value) if isinstance(value, os.PathLike) else value
-        if not isinstance(value, str):
-            raise ConfigError("wrong type", where=place, got=repr(value), expected="a string")
-    return value
-
-
-def _checked_union(hints: list[Any], value: Any, place: str, limits: Mapping[str, Any]) -> Any:
-    if value is None and type(None) in hints:
-        return None
-    hints = [hint for hint in hints if hint is not type(None)]
-    words = [word for hint in hints if get_origin(hint) is Literal for word in get_args(hint)]
-    if words and isinstance(value, str):
-        beside = "a whole number" if int in hints else "a number" if float in hints else ""
-        check_choice(place, value, words, beside=beside)
-        return value
-    # Beside words there is one other type at most: a number.
-    return _checked(next(h for h in hints if get_origin(h) is not Literal), value, place, limits)
 
 
 def _plain(value: Any) -> Any:

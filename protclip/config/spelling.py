@@ -1,14 +1,17 @@
-"""How options are spelled on the command line: their flags, and a set of them as arguments."""
+"""How options are spelled on the command line: their flags, values, and a set of them as arguments."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from protclip.config.checks import near
 from protclip.config.loss import LossConfig
 from protclip.config.schema import Options, type_hints
 from protclip.config.sources import SourceOptions, source_kinds
+from protclip.errors import ConfigError
+from protclip.files import toml_value
 
 LOSS_ENTRIES = tuple(field.name for field in dataclasses.fields(LossConfig))
 """What ``--loss NAME=VALUE`` takes."""
@@ -123,3 +126,37 @@ def toml_text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(toml_text, value)) + "]"
     return str(value)
+
+
+def entries(texts: Sequence[str], flag: str, known: Collection[str] | None = None) -> dict[str, Any]:
+    """Values of a repeated NAME=VALUE option, each as TOML writes it.
+
+    Parameters
+    ----------
+    texts : sequence of str
+    flag : str
+        The option, for messages.
+    known : collection of str, optional
+        Names that it takes; all without it.
+
+    Raises
+    ------
+    ConfigError
+        If there is no equals sign, or the name is unknown.
+
+    Examples
+    --------
+    >>> entries(["size=64", "encoder=small"], "--left-option")
+    {'size': 64, 'encoder': 'small'}
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals:
+            raise ConfigError("not NAME=VALUE", where=f"{flag} {text}")
+        if known is not None and name not in known:
+            raise ConfigError(
+                "unknown entry", where=f"{flag} {name}", expected=", ".join(known), hint=near(name, known)
+            )
+        values[name] = toml_value(value)
+    return values

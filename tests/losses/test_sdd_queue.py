@@ -203,7 +203,7 @@ def test_half_precision_is_remembered_in_full(unit_rows):
 
 def test_errors(unit_rows):
     for length in (-1, 2.5, True):
-        with pytest.raises(ConfigError, match="sdd_queue: out of range"):
+        with pytest.raises(ConfigError, match=r"sdd_queue: (out of range|wrong type)"):
             SDD(queue=length)
     with pytest.raises(ConfigError, match="length of a queue: out of range; got 0"):
         RowQueue(0)
