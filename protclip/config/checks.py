@@ -158,9 +158,9 @@ def check_device(where: str, value: object) -> None:
     Examples
     --------
     >>> check_device("device", "cuda:1")
-    >>> check_device("device", "gpu")
+    >>> check_device("device", 1)
     Traceback (most recent call last):
-    protclip.errors.ConfigError: device: no such device; got 'gpu', expected auto, cpu, cuda or cuda:N
+    protclip.errors.ConfigError: device: no such device; got 1, expected auto, cpu, cuda or cuda:N
     """
     if not isinstance(value, str) or not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", value):
         raise ConfigError(
@@ -168,5 +168,5 @@ def check_device(where: str, value: object) -> None:
             where=where,
             got=repr(value),
             expected="auto, cpu, cuda or cuda:N",
-            hint=near(value, ("auto", "cpu", "cuda")),
+            hint=near(str(value).replace("gpu", "cuda"), ("auto", "cpu", "cuda")),
         )
