@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protclip.config.checks import check_choice
+from protclip.config.pretraining import PRECISIONS
 from protclip.data.files.vector_file import VectorFile
 from protclip.errors import DataError, ProtclipError
 from protclip.inference.encode import pick_device
@@ -333,6 +335,7 @@ def load_head(
     WeightsError, ConfigError
         If there is no (readable) head, no such device, or the vectors do not fit the head.
     """
+    check_choice("--precision", precision, PRECISIONS)
     where = pick_device(device)
     network, config = read_head(Path(path))
     given = VectorFile.open(vectors) if vectors is not None else None

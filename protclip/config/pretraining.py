@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from protclip.config.checks import check_device
 from protclip.config.loss import LossConfig, ObjectiveName
@@ -19,6 +19,7 @@ OBJECTIVES = (
 )
 
 Precision = Literal["auto", "fp32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True)

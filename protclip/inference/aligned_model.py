@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from protclip.config.checks import check_choice
+from protclip.config.pretraining import PRECISIONS
 from protclip.errors import ConfigError, DataError, ProtclipError
 from protclip.inference.embeddings import Embeddings
 from protclip.inference.encode import autocast, embed_items, pick_device
@@ -233,8 +235,9 @@ def load(path: str | Path, device: str = "auto", *, precision: str = "auto") -> 
     Raises
     ------
     WeightsError, ConfigError
-        If there is no (readable) model, or no such device.
+        If there is no (readable) model, no such device or no such precision.
     """
+    check_choice("--precision", precision, PRECISIONS)
     folder = find_model(Path(path))
     towers, facts = TwoTower.load(folder, pick_device(device))
     return AlignedModel(towers, facts, folder, precision)

@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protclip.errors import ConfigError, DataError
+from protclip.config.checks import check_choice
+from protclip.config.pretraining import PRECISIONS
+from protclip.errors import DataError
 from protclip.files import atomic_path
 from protclip.modalities.base import CUDA_BATCH, Modality, budget_batches
 from protclip.typing import Done
@@ -80,10 +82,7 @@ def frozen_features(
     if len(ids) != len(items):
         raise DataError("ids and items differ in number", got=f"{len(ids)} ids", expected=str(len(items)))
     device = torch.device(device)
-    if precision not in ("auto", "fp32", "bf16"):
-        raise ConfigError(
-            "unknown choice", where="--precision", got=repr(precision), expected="auto, fp32 or bf16"
-        )
+    check_choice("--precision", precision, PRECISIONS)
     half = precision == "bf16" or (precision == "auto" and device.type == "cuda")
     keys = [modality.digest(items[i]) for i in range(len(items))]
     times = Counter(keys)

@@ -121,6 +121,8 @@ def test_a_typo_is_refused_with_the_choices_and_the_nearest_one(
 @pytest.mark.parametrize(
     "command",
     [
+        ["embed", "model", "-i", "x", "-o", "y.h5", "--precision", "fp23"],
+        ["predict", "head", "-i", "x", "-o", "y.tsv", "--precision", "fp23"],
         ["evaluate", "model", "--precision", "fp23"],
         ["evaluate", "model", "--split", "al"],
         ["refit", "model", "--out", "x", "--method", "transprt"],
