@@ -7,6 +7,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -224,14 +225,11 @@ def test_python_takes_presets_and_files_as_the_command_does(
 ) -> None:
     seen: list[PretrainConfig] = []
 
-    class Pretraining:
-        def __init__(self, config: PretrainConfig, *others: Any) -> None:
-            seen.append(config)
+    def run(config: PretrainConfig, *others: Any, resume: bool) -> SimpleNamespace:
+        seen.append(config)
+        return SimpleNamespace(evaluation=None)
 
-        def run(self, *, resume: bool) -> None:
-            pass
-
-    monkeypatch.setattr("protclip.training.pretrain.Pretraining", Pretraining)
+    monkeypatch.setattr("protclip.training.pretrain.run_pretraining", run)
     monkeypatch.setattr(pretrain_module, "_run", lambda settings, folder, resume: seen.append(settings))
     protclip.pretrain(tmp_path, config="flickr8k", preset="released-vit", pairs="x", sdd_weight=0.5)
     command = ["pretrain", "--config", "flickr8k", "--preset", "released-vit", "--pairs", "x"]

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from protclip.config.folder_options import PairsOptions
-from protclip.config.pretraining import DataConfig, PretrainConfig, merge
+from protclip.config.pretraining import DataConfig, PretrainConfig
+from protclip.config.resolve import resolve
 from protclip.errors import ConfigError, DataError
 from protclip.relations.pairs import AlignmentData, HeldOut
 from protclip.sources.folders import PairsSource
@@ -93,8 +94,8 @@ def test_the_seed_chooses_pairs_and_the_split_seed_the_test(folder: Path) -> Non
 def test_everything_is_paired_for_the_ceiling(folder: Path) -> None:
     sides = {"left": "vectors", "right": "vectors"}
     names = {"left_option": {"stands_for": "one"}, "right_option": {"stands_for": "two"}}
-    config = merge(
-        PretrainConfig(),
+    config = resolve(
+        PretrainConfig,
         {
             "pairs": str(folder),
             **sides,
