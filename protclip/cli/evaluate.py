@@ -14,11 +14,10 @@ from protclip.config.pretraining import PretrainConfig
 from protclip.config.resolve import resolve
 from protclip.config.sources import DEFAULT_SOURCE, source_options
 from protclip.errors import ConfigError
-from protclip.typing import Say
 
 if TYPE_CHECKING:
     from protclip.inference.aligned_model import AlignedModel
-
+    from protclip.typing import Say
 
 SPLITS = ("auto", "all")
 
