@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from protclip.inference.encode import autocast, embed_items, pick_device
 from protclip.inference.shortcuts import Shortcuts
 from protclip.inference.windows import readable_windows
 from protclip.modalities.base import budget_batches
-from protclip.model.folder import file_fingerprint, find_model
+from protclip.model.folder import file_fingerprint, find_model, newest_run
 from protclip.model.two_tower import TwoTower
 from protclip.typing import Done
 
@@ -64,7 +65,7 @@ class AlignedModel(Shortcuts):
         left, right = self.towers.names
         device = self.towers.log_scale.device
         objective = self.facts.get("objective")
-        return f"AlignedModel({left} and {right}, {self.dim} dimensions, {objective}, on {device})"
+        return f"AlignedModel({left} and {right}, {self.dim} dimensions, {objective}, on {device}, from {self.path})"
 
     @property
     def dim(self) -> int:
@@ -220,13 +221,14 @@ class AlignedModel(Shortcuts):
         return [rows[i] for i in range(len(items))]
 
 
-def load(path: str | Path, device: str = "auto", *, precision: str = "auto") -> AlignedModel:
+def load(path: str | Path | None = None, device: str = "auto", *, precision: str = "auto") -> AlignedModel:
     """Load a trained model.
 
     Parameters
     ----------
-    path : str or Path
-        Model folder, or the run folder that holds it.
+    path : str or Path, optional
+        Model folder, or the run folder that holds it. Without it the newest finished run in ``runs/`` of the
+        current folder is taken, and named on stderr.
     device : str
         ``"auto"`` (CUDA where present), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
     precision : {"auto", "fp32", "bf16"}
@@ -238,6 +240,10 @@ def load(path: str | Path, device: str = "auto", *, precision: str = "auto") -> 
         If there is no (readable) model, no such device or no such precision.
     """
     check_choice("--precision", precision, PRECISIONS)
+    if path is None:
+        found = newest_run()
+        path = found.required()
+        print(f"protclip.load(): {found.sentence()}", file=sys.stderr)
     folder = find_model(Path(path))
     towers, facts = TwoTower.load(folder, pick_device(device))
     return AlignedModel(towers, facts, folder, precision)

@@ -8,14 +8,14 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 import protclip
-from protclip.errors import WeightsError
+from protclip.errors import ConfigError, WeightsError
 from protclip.files import atomic_write, read_toml, write_toml
 
 MODEL_FORMAT = 1
@@ -115,10 +115,15 @@ def file_fingerprint(path: Path) -> str:
 
 
 def find_model(path: Path) -> Path:
-    """The model folder at ``path``: itself, or its ``model`` sub-folder when a run is given."""
-    for folder in (path, path / "model"):
-        if (folder / "model.safetensors").is_file() and (folder / "config.toml").is_file():
-            return folder
+    """The model folder at ``path``: itself, or its ``model`` sub-folder when a run is given.
+
+    Raises
+    ------
+    WeightsError
+        If there is none; says what is there instead.
+    """
+    if (found := _model_in(path)) is not None:
+        return found
     if (path / "head" / "model.safetensors").is_file():
         raise WeightsError(
             "this is the run of a downstream task, and its head is no model of two towers",
@@ -138,3 +143,92 @@ def find_model(path: Path) -> Path:
         got="no such folder" if not path.exists() else "no model.safetensors with config.toml",
         expected="a model folder or a run folder that `protclip pretrain` wrote",
     )
+
+
+def _model_in(path: Path) -> Path | None:
+    for folder in (path, path / "model"):
+        if (folder / "model.safetensors").is_file() and (folder / "config.toml").is_file():
+            return folder
+    return None
+
+
+class NewestRun(NamedTuple):
+    """What :func:`newest_run` found.
+
+    Attributes
+    ----------
+    folder : Path or None
+        The finished run whose model is the newest.
+    unfinished : tuple of Path
+        Runs begun after its model was written (or all, where none is finished) that have no model yet.
+    root : Path
+        Where was looked.
+    """
+
+    folder: Path | None
+    unfinished: tuple[Path, ...]
+    root: Path
+
+    def sentence(self) -> str:
+        """What was found, for the user."""
+        found = (
+            f"the newest finished run is {self.folder}" if self.folder else f"no finished run in {self.root}/"
+        )
+        if not self.unfinished:
+            return found
+        names = ", ".join(path.name for path in self.unfinished)
+        return f"{found}; passed over as not finished: {names}"
+
+    def required(self) -> Path:
+        """The finished run.
+
+        Raises
+        ------
+        ConfigError
+            If there is none; names the two ways to get one.
+        """
+        if self.folder is not None:
+            return self.folder
+        got = (
+            f"nothing finished in {self.root.absolute()}"
+            if self.root.is_dir()
+            else f"no folder {self.root.absolute()}"
+        )
+        if self.unfinished:
+            got += f" ({', '.join(path.name for path in self.unfinished)} not finished)"
+        raise ConfigError(
+            "no finished run to load a model from",
+            where="load()",
+            got=got,
+            expected="a run that `protclip pretrain` has finished",
+            hint="Train one here with `protclip pretrain --cath FOLDER`, or name one: "
+            'protclip.load("path/to/model")',
+        )
+
+
+def newest_run(root: Path = Path("runs")) -> NewestRun:
+    """The finished run in ``root`` whose model was written last, and the unfinished runs passed over for it.
+
+    A run is a folder in ``root`` that holds a model, or is one itself; runs of downstream tasks do not count.
+
+    Examples
+    --------
+    >>> newest_run(Path("no-such-folder")).sentence()
+    'no finished run in no-such-folder/'
+    """
+    finished: list[tuple[float, str, Path]] = []
+    begun: list[tuple[float, str, Path]] = []
+    for run in root.iterdir() if root.is_dir() else ():
+        try:
+            if run.name.startswith("."):
+                continue
+            if (model := _model_in(run)) is not None:
+                if "model" in read_toml(model / "config.toml"):
+                    finished.append(((model / "model.safetensors").stat().st_mtime, run.name, run))
+            elif (run / "config.toml").is_file() and "train" in read_toml(run / "config.toml"):
+                begun.append(((run / "config.toml").stat().st_mtime, run.name, run))
+        except (OSError, ConfigError):  # being moved, or damaged: nothing to load
+            begun.append((0.0, run.name, run))
+    newest = max(finished, default=None)
+    passed = [entry for entry in sorted(begun, reverse=True) if newest is None or entry[0] > newest[0]]
+    return NewestRun(newest[2] if newest else None, tuple(run for _, _, run in passed), root)
