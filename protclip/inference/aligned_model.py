@@ -64,8 +64,8 @@ class AlignedModel(Shortcuts):
     def __repr__(self) -> str:
         left, right = self.towers.names
         device = self.towers.log_scale.device
-        objective = self.facts.get("objective")
-        return f"AlignedModel({left} and {right}, {self.dim} dimensions, {objective}, on {device}, from {self.path})"
+        made = f"{self.dim} dimensions, {self.facts.get('objective')}"
+        return f"AlignedModel({left} and {right}, {made}, on {device}, from {self.path})"
 
     @property
     def dim(self) -> int:

@@ -18,6 +18,7 @@ from protclip.structure import Protein, read_chains
 from protclip.structure.augment import augment_structure
 from protclip.structure.encoders.by_name import EncoderConfig, encoder_config, take_encoder
 from protclip.structure.encoders.encoder import CDConvEncoder
+from protclip.structure.reading.objects import OBJECTS, is_structure_object
 from protclip.structure.reading.read import Content
 
 STRUCTURE_SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif", ".bcif")
@@ -110,20 +111,22 @@ class StructureModality(Modality[Protein]):
         return encoder.encode_residues(batch)
 
     def read(self, source: Any) -> Iterable[tuple[str, Protein | Exception]]:
-        """Proteins from a file, a folder and those below it, Protein or Bio.PDB objects, or several of them.
+        """Proteins from a file, a folder and those below it, Protein objects, structures of Bio.PDB, gemmi or
+        biotite, or several of them.
 
-        Every protein chain of a multi-chain file is an item, ``<stem>_<chain>``.
+        Every protein chain of a multi-chain structure is an item, ``<stem>_<chain>``, or ``<id>_<chain>`` of
+        a mapping.
         """
         if isinstance(source, Protein):
             yield source.id, source
         elif isinstance(source, (str, Path)):
             yield from self._read_path(Path(source))
-        elif hasattr(source, "get_level"):  # a Bio.PDB entity, which is iterable itself
-            yield from self._read_one(source, str(source.id))
+        elif is_structure_object(source):  # before what is iterable: these are too
+            name = getattr(source, "id", None) or getattr(source, "name", None) or type(source).__name__
+            yield from self._read_one(source, str(name))
         elif isinstance(source, Mapping):
             for name, value in source.items():
-                for _, item in self.read(value):
-                    yield str(name), item
+                yield from self._read_as(str(name), value)
         elif isinstance(source, Iterable):
             for part in source:
                 yield from self.read(part)
@@ -131,7 +134,7 @@ class StructureModality(Modality[Protein]):
             raise StructureError(
                 "cannot be read as structures",
                 got=type(source).__name__,
-                expected="a path, a folder, a Protein, a Bio.PDB object, or a list of them",
+                expected=f"a path, a folder, a Protein, {OBJECTS}, or a list of them",
             )
 
     def accepts(self, path: Path) -> bool:
@@ -179,9 +182,23 @@ class StructureModality(Modality[Protein]):
         for file in self.files(path):
             yield from self.read_span(Span.whole(file))
 
-    def _read_one(self, source: Any, name: str) -> Iterable[tuple[str, Protein | Exception]]:
+    def _read_as(self, id: str, source: Any) -> Iterable[tuple[str, Protein | Exception]]:
+        """What stands under an id of the user's: one structure, or several that take the id in front."""
+        path = Path(source) if isinstance(source, (str, Path)) else None
+        if is_structure_object(source) or (
+            path and not (path.is_dir() or is_archive(path) or is_corpus(path))
+        ):
+            yield from self._read_one(source, id, id)
+            return
+        found = list(self.read(source))
+        for own, item in found:
+            yield f"{id}_{own}" if len(found) > 1 else id, item
+
+    def _read_one(
+        self, source: Any, name: str, id: str | None = None
+    ) -> Iterable[tuple[str, Protein | Exception]]:
         try:
-            proteins = read_chains(source, min_plddt=self.min_plddt or None)
+            proteins = read_chains(source, min_plddt=self.min_plddt or None, id=id)
         except ProtclipError as error:
             yield name, error
         else:

@@ -106,15 +106,15 @@ def _table(block: Any, chain_ids: str) -> AtomTable:
     model = text("pdbx_PDB_model_num")
     labels = text("label_asym_id") if chain_ids == "label" else text("auth_asym_id", "label_asym_id")
     kinds, entity_names = _entities(block), text("label_entity_id")
-    chain, long_names = _chain_keys(labels)
+    chain, long_names = chain_keys(labels)
     residue_number = text("auth_seq_id", "label_seq_id")
     table = AtomTable(
         chain=chain,
-        residue=_keys(text("label_comp_id", "auth_comp_id")),
-        atom=_keys(text("label_atom_id", "auth_atom_id")),
+        residue=name_keys(text("label_comp_id", "auth_comp_id")),
+        atom=name_keys(text("label_atom_id", "auth_atom_id")),
         number=np.where(residue_number == "", str(-(2**31)), residue_number).astype(np.int32),
-        icode=_characters(text("pdbx_PDB_ins_code")),
-        altloc=_characters(text("label_alt_id")),
+        icode=characters(text("pdbx_PDB_ins_code")),
+        altloc=characters(text("label_alt_id")),
         occupancy=number("occupancy", 1.0).astype(np.float32),
         b_factor=number("B_iso_or_equiv", np.nan).astype(np.float32),
         xyz=np.stack([number(f"Cartn_{axis}", np.nan) for axis in "xyz"], 1),
@@ -125,12 +125,12 @@ def _table(block: Any, chain_ids: str) -> AtomTable:
         models=len(np.unique(model)) if n else 1,
     )
     _declare(table, block, text("label_asym_id"), text("label_seq_id"))
-    rows = _grouped(table, model)
+    rows = grouped(table, model)
     table.hydrogen = np.flatnonzero(np.isin(text("type_symbol"), ["H", "D"])[rows])
     return table
 
 
-def _grouped(table: AtomTable, model: NDArray[np.str_]) -> NDArray[np.intp]:
+def grouped(table: AtomTable, model: NDArray[np.str_]) -> NDArray[np.intp]:
     """Keep (in place) the first model, and give the rows that stay, in their order.
 
     The atoms of each chain and residue come side by side, as gemmi has them.
@@ -151,18 +151,21 @@ def _grouped(table: AtomTable, model: NDArray[np.str_]) -> NDArray[np.intp]:
     return rows
 
 
-def _keys(names: NDArray[np.str_]) -> NDArray[np.uint64]:
+def name_keys(names: NDArray[np.str_]) -> NDArray[np.uint64]:
+    """:func:`protclip.structure.reading.residues.name_key` of many names [n]."""
     return np.char.encode(names, "ascii", "replace").astype("S8").view(np.uint64)
 
 
-def _characters(text: NDArray[np.str_]) -> NDArray[np.uint8]:
+def characters(text: NDArray[np.str_]) -> NDArray[np.uint8]:
+    """The first character of each text [n]; 0 for none."""
     return np.char.encode(text, "ascii", "replace").astype("S1").view(np.uint8)
 
 
-def _chain_keys(labels: NDArray[np.str_]) -> tuple[NDArray[np.uint64], dict[int, str]]:
+def chain_keys(labels: NDArray[np.str_]) -> tuple[NDArray[np.uint64], dict[int, str]]:
+    """Keys [n] of chain names, and the names behind the keys where they do not fit in."""
     names, inverse = np.unique(labels, return_inverse=True)
     if max((len(name) for name in names), default=0) <= 8:
-        return _keys(labels), {}
+        return name_keys(labels), {}
     short = np.array([name_key(f"~{i:x}") for i in range(len(names))], np.uint64)
     return short[inverse], {int(key): str(name) for key, name in zip(short, names, strict=True)}
 

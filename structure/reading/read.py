@@ -1,4 +1,4 @@
-"""Read proteins from structure files and Bio.PDB objects."""
+"""Read proteins from structure files, and from structures that other packages hold in memory."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from protclip.errors import StructureError
 from protclip.structure.protein import Protein
 from protclip.structure.reading.atoms import AtomTable
-from protclip.structure.reading.biopython import is_biopython, table_from_biopython
 from protclip.structure.reading.chains import ResidueTable, residue_table
 from protclip.structure.reading.chopping import Segment, as_segments, segment_mask
 from protclip.structure.reading.columns import plain_backbone
 from protclip.structure.reading.confidence import looks_like_plddt
 from protclip.structure.reading.formats import EXPECTED, atoms_from_bytes
+from protclip.structure.reading.objects import OBJECTS, atoms_from_object, is_structure_object
 from protclip.structure.reading.residues import key_name
 
 
@@ -59,8 +59,9 @@ def read_structure(
 
     Parameters
     ----------
-    source : path, Content or Bio.PDB Structure, Model or Chain
-        PDB, mmCIF or BinaryCIF file, plain or gzip-compressed; the content decides, not the name.
+    source : path, Content, or structure of another package
+        PDB, mmCIF or BinaryCIF file, plain or gzip-compressed; the content decides, not the name. Or a
+        Structure, Model or Chain of Bio.PDB or gemmi, or an AtomArray or AtomArrayStack of biotite.
     chain : str, optional
         Chain to read. May be left out where there is one protein chain.
     chain_ids : {"author", "label"}
@@ -156,9 +157,8 @@ def _read(
     _check_choice("chain_ids", chain_ids, ("author", "label"))
     _check_choice("altloc", altloc, ("occupancy", "first"))
     cut = as_segments(segments)
-    if is_biopython(source):
-        table, stem = table_from_biopython(source)
-        where = f"Bio.PDB {stem or 'structure'}"
+    if is_structure_object(source):
+        table, stem, where = atoms_from_object(source, chain_ids)
     else:
         if isinstance(source, Content):
             stem, where, data = _stem(source.name), source.name, source.data
@@ -377,7 +377,7 @@ def _path(source: object) -> Path:
         raise StructureError(
             "cannot read a structure from this object",
             got=type(source).__name__,
-            expected="a path or a Bio.PDB Structure, Model or Chain",
+            expected=f"a path, or {OBJECTS}",
         )
     return Path(source)
 
