@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from protclip.data.files.vector_file import VectorFile
 from protclip.errors import ConfigError, DataError, StructureError
+from protclip.inference.inputs import Recognised, is_path, recognise
 from protclip.modalities.base import Modality
+from protclip.modalities.sequence.adapter import SequenceModality
 from protclip.modalities.structure import StructureModality
 from protclip.modalities.vectors import VectorsModality
 from protclip.structure.encoders.encoder import CDConvConfig
 from protclip.structure.protein import Protein
 from protclip.tasks.network import TaskNetwork
+
+_SMALLEST = CDConvConfig.sized("tiny", channels=(4,), radii=(8.0,), base_width=64.0)
+"""Of a tower that only reads."""
 
 
 class HeadInputs:
@@ -71,6 +77,38 @@ class HeadInputs:
         side = next(iter(self.network.sides.values()))
         return "vectors" if isinstance(side, VectorsModality) else "sequence"
 
+    @cached_property
+    def _sides(self) -> dict[str, Modality[Any]]:
+        """What reads the input; structures and sequences are known whatever the towers are."""
+        if self.needs == "vectors":
+            return dict(self.network.sides)
+        structures, sequences = (self.network.sides.get(name) for name in ("structure", "sequence"))
+        if not isinstance(structures, StructureModality):
+            structures = StructureModality(_SMALLEST)
+        if not isinstance(sequences, SequenceModality):
+            sequences = SequenceModality.create("scratch", init="random")
+        return {"structure": structures, "sequence": sequences}
+
+    def recognise(self, source: Any) -> Recognised:
+        """What ``source`` is; see :func:`protclip.inference.inputs.recognise`.
+
+        A path that does not look like structures is one of sequences.
+
+        Raises
+        ------
+        ProtclipError
+            If it can be read in two ways, or not at all.
+        """
+        if isinstance(source, Recognised):
+            return source
+        sides, modality = self._sides, None
+        if self.needs == "vectors":
+            modality = self.network.names[0]
+        elif is_path(source) and not sides["sequence"].recognises(source):
+            path = Path(source)
+            modality = "structure" if path.is_dir() or sides["structure"].accepts(path) else "sequence"
+        return recognise(source, sides, modality=modality)
+
     def sequences_alone(self, source: Any) -> bool:
         """Whether ``source`` holds sequences although the head was trained on structures too.
 
@@ -79,29 +117,19 @@ class HeadInputs:
         ConfigError
             If the head cannot do without structures.
         """
-        if self.needs != "structure":
+        found = self.recognise(source)
+        if self.needs != "structure" or found.side != "sequence":
             return False
-        path = Path(source) if isinstance(source, (str, Path)) else None
-        if path is not None:
-            found = path.is_file() and not _structures(self.network.sides["structure"]).accepts(path)
-        else:
-            found = _are_sequences(source)
-        if found and self.network.alone is None:
-            raise self._needs_structures("the input" if path is None else str(path))
-        return found
+        if self.network.alone is None:
+            raise self._needs_structures(str(source) if isinstance(source, (str, Path)) else "the input")
+        return True
 
     def read(self, source: Any, alone: bool) -> Iterator[tuple[str, Any]]:
         """Ids with the items of the towers.
 
         Where there is a structure tower, that is a Protein, with its vector where the sequence side is one.
         """
-        path = Path(source) if isinstance(source, (str, Path)) else None
-        if path is not None and not path.exists():
-            raise DataError("no such file or folder", where=str(path))
-        needs = "sequence" if alone else self.needs
-        if needs == "vectors":
-            yield from self.network.sides[self.network.names[0]].read(source)
-            return
+        found = self.recognise(source)
         if self.pairs_vectors and self.vectors is None:
             raise ConfigError(
                 "this head needs a structure and a precomputed vector of every protein",
@@ -109,17 +137,11 @@ class HeadInputs:
                 hint="Give the vectors, by the ids of the structures, with --vectors FILE (in Python: "
                 "load_head(..., vectors=FILE))",
             )
-        reader = _structures(self.network.sides.get("structure"))
-        if needs == "structure":
-            for id, item in reader.read(source):
+        for id, item in found.items():
+            if found.side == "structure" and self.needs == "structure":
                 yield id, self._with_vector(id, _traced(item))
-            return
-        side = self.network.sides["sequence"]
-        if path is not None and (path.is_dir() or reader.accepts(path)):
-            for id, item in reader.read(path):
+            else:
                 yield id, item.sequence if isinstance(item, Protein) else item
-            return
-        yield from side.read(source)
 
     def _with_vector(self, id: str, item: Any) -> Any:
         if self.vectors is None or not isinstance(item, Protein):
@@ -140,22 +162,7 @@ class HeadInputs:
         )
 
 
-def _structures(side: Modality[Any] | None) -> StructureModality:
-    if isinstance(side, StructureModality):
-        return side
-    return StructureModality(CDConvConfig.sized("tiny", channels=(4,), radii=(8.0,), base_width=64.0))
-
-
 def _traced(item: Any) -> Any:
     if isinstance(item, Protein) and not item.has_ca.any():
         return StructureError("no residue has a C-alpha, so there is nothing to encode", where=item.id)
     return item
-
-
-def _are_sequences(source: Any) -> bool:
-    """A list or mapping of strings that are no files."""
-    if isinstance(source, Mapping):
-        source = list(source.values())
-    if not isinstance(source, (list, tuple)) or not source:
-        return False
-    return all(isinstance(part, str) and part.isalpha() and not Path(part).exists() for part in source)

@@ -55,11 +55,11 @@ class Predicted:
 class Head:
     """A trained head with its towers, ready to predict.
 
-    Made by :func:`load_head`. Sources are what the towers read: for a sequence tower alone a FASTA path, a
-    list or mapping of sequences, or structures; with a structure tower paths, folders, Protein or
-    Bio.PDB objects. Both towers together read structures, whose residues give the sequences; a head with
-    concatenated towers also takes sequences alone, by a classifier of its own, and says so. A head trained on
-    structures and precomputed vectors reads structures and finds their vectors by id.
+    Made by :func:`load_head`. Sources are what :meth:`protclip.AlignedModel.embed` takes. A sequence tower
+    alone sees sequences, those of structures included; a structure tower sees structures. Both together see
+    structures, whose residues give the sequences; a head with concatenated towers also takes sequences alone,
+    by a classifier of its own, and says so. A head trained on structures and precomputed vectors reads
+    structures and finds their vectors by id.
 
     Attributes
     ----------
@@ -118,6 +118,7 @@ class Head:
         ProtclipError
             If the source is of a kind that the towers cannot see.
         """
+        source = self.inputs.recognise(source)
         alone = self.sequences_alone(source)
         for readable in readable_windows(self.inputs.read(source, alone), WINDOW):
             result = Predicted(ids=readable.ids, failed=readable.failed)
@@ -174,6 +175,7 @@ class Head:
         ProtclipError
             If nothing can be predicted.
         """
+        source = self.inputs.recognise(source)
         alone = self.sequences_alone(source)
         select = self.selection(
             top_k=top_k,

@@ -67,14 +67,15 @@ def predict_to_file(
         )
     if not out.parent.is_dir():
         raise DataError("no such folder", where=str(out.parent))
-    alone = head.sequences_alone(source)
+    given = head.inputs.recognise(source)
+    alone = head.sequences_alone(given)
     select = head.selection(
         top_k=top_k, threshold=threshold, propagate=propagate, ec_consistent=ec_consistent, alone=alone
     )
     rows: list[tuple[str, int, str, str, float]] = []
     ids: list[str] = []
     failed: dict[str, str] = {}
-    for part in head.stream(source, done=done):
+    for part in head.stream(given, done=done):
         rows += select.rows(part.ids, part.probabilities)
         ids += part.ids
         failed |= part.failed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,14 +17,17 @@ from numpy.typing import NDArray
 from protclip.config.checks import check_choice
 from protclip.config.pretraining import PRECISIONS
 from protclip.errors import ConfigError, DataError, ProtclipError
+from protclip.inference.containers import brief
 from protclip.inference.embeddings import Embeddings
 from protclip.inference.encode import autocast, embed_items, pick_device
+from protclip.inference.inputs import Recognised, recognise
+from protclip.inference.progress import showing
 from protclip.inference.shortcuts import Shortcuts
 from protclip.inference.windows import readable_windows
 from protclip.modalities.base import budget_batches
 from protclip.model.folder import file_fingerprint, find_model, newest_run
 from protclip.model.two_tower import TwoTower
-from protclip.typing import Done
+from protclip.typing import Display, Done
 
 WINDOW = 2048
 """Items that are sorted by length and embedded together; bounds the memory of a stream."""
@@ -77,17 +81,38 @@ class AlignedModel(Shortcuts):
         """SHA-256 of the weights."""
         return file_fingerprint(self.path / "model.safetensors")
 
-    def embed(self, name: str, source: Any, *, per_residue: bool = False) -> Embeddings:
-        """Embed items of side ``name``.
+    def embed(
+        self,
+        *source: Any,
+        modality: str | None = None,
+        per_residue: bool = False,
+        progress: bool | Display | None = None,
+        id_column: str | None = None,
+        **columns: str | None,
+    ) -> Embeddings:
+        """Embed what you have; its kind tells the modality.
+
+        Text is the name of a file where there is one, else an item. Ids are the keys of a mapping, the index
+        of a pandas object, the first of a pair, or what a file or object calls its items; else the positions.
 
         Parameters
         ----------
-        name : str
-            One of ``towers.names``.
         source : object
-            Whatever the modality's adapter reads: paths, folders, lists, dicts of id to item.
+            One item, a path or folder, or a list, generator, array, mapping, Series or DataFrame of these.
+            Objects of Biopython, gemmi and biotite are items too. With two arguments the first names the
+            modality; where it is named, whatever its adapter reads will do.
+        modality : str, optional
+            One of ``towers.names``, where it cannot be told from the input.
         per_residue : bool
             Also keep the tower's features of the parts of each item.
+        progress : bool or Display, optional
+            True shows a bar, False none; by default one is shown where work takes longer than a second or two
+            and somebody watches: in a notebook or on a terminal.
+        id_column : str, optional
+            Column of a DataFrame with the ids; by default ``id``, or the index where there is none.
+        **columns : str
+            ``<modality>_column``: column of a DataFrame with the items; by default the one that is called as
+            a modality.
 
         Returns
         -------
@@ -97,23 +122,67 @@ class AlignedModel(Shortcuts):
         Raises
         ------
         ProtclipError
-            If the model has no such side, or nothing can be embedded.
+            If the input can be read in two ways, is none that can be embedded, holds an id twice, or nothing
+            of it can be read.
+
+        Examples
+        --------
+        >>> model = protclip.load()  # doctest: +SKIP
+        >>> model.embed({"insulin A": "GIVEQCCTSICSLYQLENYCN"})  # doctest: +SKIP
+        Embeddings(1 x 256, sequence: insulin A)
         """
-        parts = list(self.stream(name, source, per_residue=per_residue))
+        found = self._recognised(source, modality, id_column, columns)
+        parts = []
+        with showing(progress, f"embed {found.side}", found.total) as count:
+            for part in self.stream(found.side, found, per_residue=per_residue, done=count.done):
+                parts.append(part)
+                count.window(len(part.ids) + len(part.failed))
         failed = {id: reason for part in parts for id, reason in part.failed.items()}
         ids = [id for part in parts for id in part.ids]
         if not ids:
             first = next(iter(failed.items()), None)
             raise DataError(
                 "nothing could be embedded" if first else "nothing to embed: the input is empty",
-                where=f"{name} input",
+                where=f"{found.side} input",
                 got=f"{first[0]}: {first[1]}" if first else None,
             )
         if failed:
-            warnings.warn(f"{len(failed)} of the inputs could not be embedded; see .failed", stacklevel=3)
+            warnings.warn(f"{len(failed)} of the inputs could not be embedded; see .failed", stacklevel=2)
+        for remark, times in sum((Counter(part.remarks) for part in parts), Counter[str]()).items():
+            warnings.warn(f"{times} of the inputs: {remark}", stacklevel=2)
         vectors = np.concatenate([part.vectors for part in parts if part.ids])
         residues = {id: rows for part in parts for id, rows in part.residues.items()}
-        return Embeddings(ids, vectors, name, residues, failed)
+        return Embeddings(ids, vectors, found.side, residues, failed)
+
+    def _recognised(
+        self,
+        source: tuple[Any, ...],
+        modality: str | None,
+        id_column: str | None,
+        columns: Mapping[str, str | None],
+    ) -> Recognised:
+        names = self.towers.names
+        if len(source) == 2 and modality is None:
+            modality, source = source[0], source[1:]
+        if len(source) != 1 or (isinstance(source[0], str) and source[0] in names):
+            raise ConfigError(
+                "embed takes one input, and before it the modality where you name it",
+                where="embed()",
+                got=", ".join(map(brief, source)) or "nothing",
+                expected=f"model.embed(x) or model.embed({names[0]!r}, x)",
+            )
+        by_side = {f"{name}_column": name for name in names}
+        unknown = [key for key in columns if key not in by_side]
+        if unknown:
+            expected = ", ".join(["modality", "per_residue", "progress", "id_column", *by_side])
+            raise ConfigError("unknown option", where="embed()", got=", ".join(unknown), expected=expected)
+        return recognise(
+            source[0],
+            self.towers.sides,
+            modality=modality,
+            id_column=id_column,
+            columns={by_side[key]: column for key, column in columns.items()},
+        )
 
     def stream(
         self,
@@ -131,13 +200,15 @@ class AlignedModel(Shortcuts):
 
         Parameters
         ----------
+        source : object
+            What the adapter reads, a shard of files, or an input that was recognised.
         skip : callable
             Ids for which it is True are passed over (done before).
         done : callable
             Told the number of items of each finished batch.
         """
-        side = self._side(name)
-        for readable in readable_windows(side.stream(source), window, skip=skip):
+        items = source.items() if isinstance(source, Recognised) else self._side(name).stream(source)
+        for readable in readable_windows(items, window, skip=skip):
             result = Window(ids=readable.ids, failed=readable.failed)
             self._compute(name, readable.items, result, per_residue, done)
             yield result

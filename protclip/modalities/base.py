@@ -97,6 +97,8 @@ class Modality(ABC, Generic[Item]):
         and held out at once; False where different things often share an item, as short texts do.
     has_keywords : bool
         True where :meth:`keywords` may find some.
+    takes : str
+        For messages, which objects :meth:`recognises` knows.
     """
 
     name: str
@@ -106,6 +108,7 @@ class Modality(ABC, Generic[Item]):
     frozen: bool = False
     pretrained: bool = False
     has_keywords: bool = False
+    takes: ClassVar[str] = ""
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
@@ -189,6 +192,28 @@ class Modality(ABC, Generic[Item]):
     def accepts(self, path: Path) -> bool:
         """True if a file or folder looks like items of this modality, to spare the user naming it."""
         return False
+
+    def recognises(self, value: object, *, named: bool = False) -> bool | None:
+        """Whether an object in memory is or holds an item, so that :meth:`read` takes it in a mapping by id.
+
+        Parameters
+        ----------
+        value : object
+            No path: those are for :meth:`accepts`.
+        named : bool
+            The user has named the modality, so that what would be doubtful otherwise is an item.
+
+        Returns
+        -------
+        bool or None
+            None where an adapter does not say; :meth:`read` is then given whole inputs as they are, and only
+            where the modality is named.
+        """
+        return None
+
+    def own_id(self, value: Any) -> str:
+        """The id that an object which :meth:`recognises` knows carries itself; empty where it has none."""
+        return ""
 
     def cost(self, item: Item) -> int:
         """Relative cost of an item (tokens, residues), used to form batches of a bounded size."""

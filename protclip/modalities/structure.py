@@ -18,7 +18,7 @@ from protclip.structure import Protein, read_chains
 from protclip.structure.augment import augment_structure
 from protclip.structure.encoders.by_name import EncoderConfig, encoder_config, take_encoder
 from protclip.structure.encoders.encoder import CDConvEncoder
-from protclip.structure.reading.objects import OBJECTS, is_structure_object
+from protclip.structure.reading.objects import OBJECTS, is_structure_object, object_id
 from protclip.structure.reading.read import Content
 
 STRUCTURE_SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif", ".bcif")
@@ -141,6 +141,16 @@ class StructureModality(Modality[Protein]):
         """A structure file, an archive, a corpus file, or a folder that holds one."""
         files = path.rglob("*") if path.is_dir() else (path,)
         return any(is_structure_file(file) or is_archive(file) or is_corpus(file) for file in files)
+
+    takes: ClassVar[str] = f"a Protein, or {OBJECTS}"
+
+    def recognises(self, value: object, *, named: bool = False) -> bool:
+        """Proteins, and structures that other packages hold in memory."""
+        return isinstance(value, Protein) or is_structure_object(value)
+
+    def own_id(self, value: Any) -> str:
+        """The id of a protein, or the name of a structure (with the chain, for a chain of one)."""
+        return value.id if isinstance(value, Protein) else object_id(value)
 
     def files(self, path: Path) -> list[Path]:
         """Structure files, archives and corpus files in a folder and below it; any other path is a file.

@@ -32,6 +32,20 @@ def is_structure_object(value: object) -> bool:
     return is_biopython(value) or _is_gemmi(value) or _is_biotite(value)
 
 
+def object_id(source: Any) -> str:
+    """What a structure is called, with the chain for a chain of one; empty where it has no name."""
+    if _is_biotite(source):
+        return ""
+    if _is_gemmi(source):
+        return "" if is_instance_of(source, "gemmi.Model") else str(source.name).strip()
+    names = []
+    while source is not None:
+        if source.level in ("S", "C"):
+            names.append(str(source.id).strip())
+        source = source.parent
+    return "_".join(filter(None, reversed(names)))
+
+
 def atoms_from_object(source: Any, chain_ids: str) -> tuple[AtomTable, str, str]:
     """Flat atoms of the first model, the name of the structure (may be empty), and what to call it.
 

@@ -75,7 +75,7 @@ def test_python_failures_are_listed_not_dropped(
     assert list(found.failed) == ["empty.pdb"]
     with pytest.raises(DataError, match=r"nothing could be embedded; got empty\.pdb"):
         model.embed_structures(tmp_path / "empty.pdb")
-    with pytest.raises(ProtclipError, match="cannot be read as structures"):
+    with pytest.raises(ProtclipError, match="the input: this cannot be read as structure; got 3"):
         model.embed_structures(3)
     with pytest.raises(DataError, match="the input is empty"):
         model.embed_sequences([])

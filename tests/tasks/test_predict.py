@@ -114,7 +114,13 @@ def test_sources_of_a_sequence_head(heads, fasta, toy_corpus):
     np.testing.assert_allclose(head.predict_proba(sequences), expected, atol=1e-5)
     np.testing.assert_allclose(head.predict_proba(toy_corpus.proteins(range(64, 80))), expected, atol=1e-5)
     by_id = dict(zip("abcdefghijklmnop", sequences, strict=True))
-    assert head.predict(by_id, top_k=1)["id"].tolist() == list(by_id)
+    for source in (by_id, pd.Series(by_id), pd.DataFrame({"id": list(by_id), "sequence": sequences})):
+        assert head.predict(source, top_k=1)["id"].tolist() == list(by_id)
+    generated = head.predict((pair for pair in by_id.items()), top_k=1)
+    pd.testing.assert_frame_equal(generated, head.predict(by_id, top_k=1))
+    np.testing.assert_allclose(head.predict_proba(sequences[0]), expected[:1], atol=1e-5)
+    with pytest.raises(DataError, match=r"position 1: no such file or folder; got 'two\.fasta'"):
+        head.predict([sequences[0], "two.fasta"])
 
 
 def test_probabilities_do_not_depend_on_the_batch(heads, fasta, toy_corpus):
@@ -210,10 +216,12 @@ def test_failures_are_listed_and_the_rest_predicted(heads, toy_corpus):
     head = protclip.load_head(heads["both"], device="cpu")
     blind = Protein.from_ca("blind", "GA", np.full((2, 3), np.nan))
     same = toy_corpus[64]
-    with pytest.warns(UserWarning, match="2 of the inputs could not be predicted"):
-        table = head.predict([toy_corpus[65], blind, same, same])
+    with pytest.warns(UserWarning, match="1 of the inputs could not be predicted"):
+        table = head.predict([toy_corpus[65], blind, same])
     assert table["id"].tolist() == ["p65", "p64"]
-    assert set(head.failed) == {"blind", "p64 (again)"}
+    assert set(head.failed) == {"blind"}
+    with pytest.raises(DataError, match=r"position 2: two inputs have the same id; got 'p64'.*position 1"):
+        head.predict([blind, same, same])
     with pytest.raises(DataError, match=r"nothing could be predicted; got blind: .*C-alpha"):
         head.predict([blind])
     with pytest.raises(DataError, match="the input is empty"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -21,6 +23,7 @@ from protclip.modalities.sequence.esm_weights import EsmInit, Provenance, initia
 from protclip.modalities.sequence.lora import add_lora
 from protclip.modalities.sequence.tokens import MASK_LETTER, TokenBatch, collate_sequences, tokenize, windows
 from protclip.structure.protein import Protein
+from protclip.structure.reading.objects import is_instance_of
 
 Tune = Literal["frozen", "lora", "full"]
 
@@ -105,6 +108,7 @@ class SequenceModality(Modality[str]):
 
     name = "sequence"
     budget: ClassVar[int] = 4096
+    takes: ClassVar[str] = "a sequence as text, a Bio.Seq or a SeqRecord"
 
     def __init__(
         self,
@@ -239,6 +243,21 @@ class SequenceModality(Modality[str]):
             return any(is_fasta(file) for file in path.rglob("*"))
         return is_fasta(path)
 
+    def recognises(self, value: object, *, named: bool = False) -> bool:
+        """Letters, Bio.Seq and SeqRecord objects.
+
+        Where sequences are asked for, also proteins for their sequences, and text with other characters,
+        which reading then refuses by residue.
+        """
+        if isinstance(value, str):
+            return not is_file_name(value) if named else _LETTERS.fullmatch(value) is not None
+        return is_biopython_sequence(value) or (named and isinstance(value, Protein))
+
+    def own_id(self, value: Any) -> str:
+        """The id of a SeqRecord or protein."""
+        id = getattr(value, "id", None)
+        return id if isinstance(id, str) and not id.startswith("<unknown") else ""
+
     def files(self, path: Path) -> list[Path]:
         """FASTA files and corpus files in a folder and below it; any other path is a file."""
         if not path.is_dir():
@@ -312,7 +331,11 @@ class SequenceModality(Modality[str]):
         elif isinstance(source, Protein):
             pairs = [(source.id, source.sequence)]
         elif isinstance(source, Mapping):
-            pairs = ((str(id), value) for id, value in source.items())
+            pairs = itertools.chain.from_iterable(
+                self._read_as(str(id), value) for id, value in source.items()
+            )
+        elif is_biopython_sequence(source):
+            pairs = [(self.own_id(source) or "0", source)]
         elif isinstance(source, Iterable):
             pairs = (_named(i, part) for i, part in enumerate(source))
         else:
@@ -326,6 +349,13 @@ class SequenceModality(Modality[str]):
                 yield id, _clean(sequence, id)
             except DataError as error:
                 yield id, error
+
+    def _read_as(self, id: str, value: Any) -> Iterable[tuple[str, Any]]:
+        """What stands under an id of the user's: a sequence, or a file whose records take the id in front."""
+        if not isinstance(value, Path):
+            return [(id, value)]
+        found = list(self.read(value))
+        return [(f"{id}_{own}" if len(found) > 1 else id, item) for own, item in found]
 
     def describe(self) -> dict[str, Any]:
         """Size, weights, tuning and the policy for long chains."""
@@ -356,7 +386,38 @@ def is_fasta(path: Path) -> bool:
     return bool(suffixes) and suffixes[-1].lower() in FASTA_SUFFIXES and path.is_file()
 
 
+_OTHER_FILES = (
+    *(".pdb", ".ent", ".cif", ".mmcif", ".bcif", ".gz", ".zip", ".tar", ".tgz"),
+    *(".h5", ".hdf5", ".txt", ".csv", ".tsv"),
+)
+
+_LETTERS = re.compile(r"[A-Za-z\s-]*[A-Za-z][A-Za-z\s-]*\*?\s*")
+
+
+def is_file_name(text: str) -> bool:
+    """Whether this can only be the name of a file, with or without such a file.
+
+    Examples
+    --------
+    >>> is_file_name("two.fasta"), is_file_name("mkv/gav"), is_file_name("MK..V")
+    (True, True, False)
+    """
+    return "/" in text or "\\" in text or text.lower().endswith((*FASTA_SUFFIXES, *_OTHER_FILES))
+
+
+def is_biopython_sequence(value: object) -> bool:
+    """Whether this is a Bio.Seq or SeqRecord, without importing Biopython."""
+    return is_instance_of(value, "Bio.Seq", "Bio.MutableSeq", "Bio.SeqRecord")
+
+
 SOURCES = "a FASTA path, a mapping of ids to sequences, Protein objects, strings, or (id, sequence) pairs"
+
+
+def _biopython_letters(value: Any, id: str) -> str:
+    try:
+        return str(getattr(value, "seq", value))
+    except Exception as error:  # Biopython's own, for a sequence of which only the length is known
+        raise DataError("a sequence without letters", where=id, got=str(error)) from None
 
 
 def _named(number: int, part: Any) -> tuple[str, Any]:
@@ -368,6 +429,8 @@ def _named(number: int, part: Any) -> tuple[str, Any]:
 
 
 def _clean(sequence: Any, id: str) -> str:
+    if is_biopython_sequence(sequence):
+        sequence = _biopython_letters(sequence, id)
     if not isinstance(sequence, str):
         raise DataError(
             "not a sequence", where=id, got=type(sequence).__name__, expected="a string of letters"
