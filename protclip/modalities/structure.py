@@ -98,6 +98,11 @@ class StructureModality(Modality[Protein]):
         """Number of residues."""
         return len(item)
 
+    def remarks(self, items: Iterable[Protein]) -> dict[str, int]:
+        """How many structures have further models."""
+        count = sum("model" in item.dropped for item in items)
+        return {"of several models the first": count} if count else {}
+
     def digest(self, item: Protein) -> bytes:
         """Hash of everything that the encoder sees."""
         value = hashlib.sha256(item.sequence.encode())
