@@ -16,6 +16,7 @@ from protclip.config.pretraining import PRECISIONS
 from protclip.data.files.vector_file import VectorFile
 from protclip.errors import DataError, ProtclipError
 from protclip.inference.encode import pick_device
+from protclip.inference.progress import showing
 from protclip.inference.windows import readable_windows
 from protclip.structure.protein import Protein
 from protclip.tasks.calibration import Calibrator
@@ -26,7 +27,7 @@ from protclip.tasks.inputs import HeadInputs
 from protclip.tasks.network import TaskNetwork
 from protclip.tasks.saved_head import find_head, read_head
 from protclip.tasks.selection import Selection, Threshold, choose_selection
-from protclip.typing import Done
+from protclip.typing import Display, Done
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,17 +127,24 @@ class Head:
             done(readable.seen)
             yield result
 
-    def predict_proba(self, source: Any) -> NDArray[np.float64]:
+    def predict_proba(self, source: Any, *, progress: bool | Display | None = None) -> NDArray[np.float64]:
         """Calibrated probabilities [n, classes] of the readable inputs, in input order.
 
         Rows of single-label tasks sum to 1. Unreadable inputs are listed in :attr:`failed`, with a warning.
+
+        Parameters
+        ----------
+        source
+            See the class.
+        progress : bool or Display, optional
+            See :meth:`protclip.AlignedModel.embed`.
 
         Raises
         ------
         ProtclipError
             If nothing can be predicted.
         """
-        return self._all(source)[1]
+        return self._all(source, progress)[1]
 
     def predict(
         self,
@@ -146,6 +154,7 @@ class Head:
         threshold: Threshold = None,
         propagate: str | Path | None = None,
         ec_consistent: bool = False,
+        progress: bool | Display | None = None,
     ) -> pd.DataFrame:
         """The likeliest classes of every input.
 
@@ -162,6 +171,8 @@ class Head:
             ``go-basic.obo``: every GO term gets at least the highest score of its descendants.
         ec_consistent : bool
             Every EC class gets at least the highest score of the classes that it contains.
+        progress : bool or Display, optional
+            See :meth:`protclip.AlignedModel.embed`.
 
         Returns
         -------
@@ -184,7 +195,7 @@ class Head:
             ec_consistent=ec_consistent,
             alone=alone,
         )
-        ids, probabilities = self._all(source)
+        ids, probabilities = self._all(source, progress)
         return self.table(select.rows(ids, probabilities), alone=alone)
 
     def score(self, source: Any, labels: Mapping[str, Any]) -> float:
@@ -249,8 +260,12 @@ class Head:
             table.attrs["note"] = DEMONSTRATION
         return table
 
-    def _all(self, source: Any) -> tuple[list[str], NDArray[np.float64]]:
-        parts = list(self.stream(source))
+    def _all(
+        self, source: Any, progress: bool | Display | None = None
+    ) -> tuple[list[str], NDArray[np.float64]]:
+        found = self.inputs.recognise(source)
+        with showing(progress, f"predict {self.task.name}", found.total) as count:
+            parts = list(self.stream(found, done=count.window))
         self.failed = {id: reason for part in parts for id, reason in part.failed.items()}
         ids = [id for part in parts for id in part.ids]
         if not ids:

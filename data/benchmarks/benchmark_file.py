@@ -79,6 +79,11 @@ class Benchmark(LazyH5):
         self.corpus = Corpus(path)
         self._cache: dict[str, Any] = {}
 
+    def __repr__(self) -> str:
+        note = ", a demonstration" if self.is_demonstration else ""
+        counts = f"{len(self.ids)} proteins, {len(self.classes)} classes"
+        return f"Benchmark({str(self.path)!r}, {self.task}, {counts}{note})"
+
     @classmethod
     def open(cls, path: str | Path) -> Benchmark:
         """Open a benchmark file and check that it is whole.

@@ -51,6 +51,11 @@ class AlignReport:
     held_out: bool
     alignment: Any
 
+    def __repr__(self) -> str:
+        kind = "held out" if self.held_out else "of the fit"
+        found = f"R@1 {self.scores['R@1']:.3f} among {self.scores['gallery']:.0f}"
+        return f"AlignReport({str(self.out)!r}, {self.pairs} pairs, {found} {kind})"
+
     def lines(self) -> list[str]:
         """The report in sentences."""
         s = self.scores

@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 
 from protclip.errors import DataError
 from protclip.files import atomic_path
+from protclip.scoring.html_table import cut, html_table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_SHOWN_ROWS, _SHOWN_NUMBERS = 5, 4
+"""Of the table in a notebook."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +70,24 @@ class Embeddings:
             raise DataError("no such id among the embeddings", got=repr(id)) from None
 
     def __repr__(self) -> str:
-        shown = ", ".join(self.ids[:3]) + (", ..." if len(self) > 3 else "")
+        shown = ", ".join(map(cut, self.ids[:3])) + (", ..." if len(self) > 3 else "")
         failed = f"; {len(self.failed)} failed" if self.failed else ""
         return f"Embeddings({len(self)} x {self.vectors.shape[1]}, {self.modality}: {shown}{failed})"
+
+    def _repr_html_(self) -> str:
+        dim = self.vectors.shape[1]
+        title = f"{len(self)} embeddings of {dim} dimensions, {self.modality}"
+        if self.failed:
+            title += f"; {len(self.failed)} inputs failed, see .failed"
+        cells, rows = min(dim, _SHOWN_NUMBERS), min(len(self), _SHOWN_ROWS)
+        table = [
+            [id, *map(float, vector[:cells]), *(["..."] if dim > cells else [])]
+            for id, vector in zip(self.ids[:rows], self.vectors[:rows], strict=True)
+        ]
+        header = ["id", *map(str, range(cells)), *([""] if dim > cells else [])]
+        if len(self) > rows:
+            table.append([f"... {len(self) - rows} more", *([""] * (len(header) - 1))])
+        return html_table(title, header, table)
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per id, one column per dimension."""

@@ -47,8 +47,11 @@ class Bar:
 
     def advance(self, done: int, losses: dict[str, float] | None = None) -> None:
         """``done`` of the total is finished."""
-        if self.bar is not None:
-            self.bar.update(done - self.bar.n)
+        if self.bar is None:
+            return
+        if losses:
+            self.bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
+        self.bar.update(done - self.bar.n)
 
     def end(self) -> None:
         """The piece of work is over."""

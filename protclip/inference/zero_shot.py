@@ -48,6 +48,11 @@ class ZeroShot:
     predicted: NDArray[np.int64]
     failed: int
 
+    def __repr__(self) -> str:
+        top1, chance = float(self.hits(1).mean()), 1 / len(self.classes)
+        failed = f"; {self.failed} failed" if self.failed else ""
+        return f"ZeroShot({len(self.truth)} items, top1 {top1:.3f}, chance {chance:.3f}{failed})"
+
     def hits(self, k: int) -> NDArray[np.float64]:
         """Share of the orders of ties that put the item's own class among the first ``k`` [n], 0 to 1."""
         share: NDArray[np.float64] = np.clip((k - self.ahead) / (self.tied + 1), 0.0, 1.0)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protclip.scoring.html_table import html_table
 from protclip.scoring.retrieval import DirectionScores, RetrievalScores, knn_accuracy, score_retrieval
 from protclip.typing import Indices, Vectors
 
@@ -42,6 +43,9 @@ class Gallery:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __repr__(self) -> str:
+        return f"Gallery({len(self)} pairs{'' if self.labels is None else f', with {self.scheme} labels'})"
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -61,6 +65,21 @@ class Evaluation:
     metrics: dict[str, Any]
     vectors: Sequence[Vectors]
     directions: tuple[DirectionScores, DirectionScores]
+
+    def __repr__(self) -> str:
+        found = self.metrics["retrieval"]
+        parts = [f"{name} R@1 {row['R@1']:.3f}" for name, row in self._rows().items()]
+        return f"Evaluation({', '.join(parts)}; chance {found['chance_R@1']:.3f}, gallery {found['gallery']})"
+
+    def _repr_html_(self) -> str:
+        found = self.metrics["retrieval"]
+        names = ["R@1", "R@5", "R@10", "median_rank"]
+        rows = [[name, *(row[key] for key in names)] for name, row in self._rows().items()]
+        rows.append(["chance", found["chance_R@1"], "", "", ""])
+        return html_table(f"retrieval in a gallery of {found['gallery']}", ["", *names], rows)
+
+    def _rows(self) -> dict[str, dict[str, float]]:
+        return {name: row for name, row in self.metrics["retrieval"].items() if isinstance(row, dict)}
 
 
 def score(

@@ -55,6 +55,9 @@ class DirectionScores:
     tied: Indices
     peer_share: NDArray[np.float64]
 
+    def __repr__(self) -> str:
+        return f"DirectionScores({len(self.ahead)} queries, R@1 {self.recall(1):.3f})"
+
     def recall(self, k: int) -> float:
         """Share of the queries whose partner is among the first `k`, ties in expectation (0 to 1)."""
         return float(np.clip((k - self.ahead) / (self.tied + 1), 0.0, 1.0).mean())

@@ -100,7 +100,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@settings(max_examples=6)
+@settings(max_examples=15)
 @given(st.dictionaries(IDS, st.text(LETTERS, min_size=1, max_size=12), min_size=1, max_size=5))
 def test_containers_with_ids_are_one(
     tiny_model: AlignedModel, tmp_path_factory: pytest.TempPathFactory, by_id: dict[str, str]
@@ -122,7 +122,7 @@ def test_containers_with_ids_are_one(
             same(tiny_model.embed(source), expected)
 
 
-@settings(max_examples=6)
+@settings(max_examples=15)
 @given(SEQUENCES)
 def test_containers_without_ids_are_numbered(tiny_model: AlignedModel, sequences: list[str]) -> None:
     expected = tiny_model.embed({str(i): sequence for i, sequence in enumerate(sequences)})
@@ -382,7 +382,7 @@ NESTED = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=200)
+@settings(max_examples=400)
 @given(NESTED, st.sampled_from([None, "sequence", "structure"]))
 def test_anything_else_is_refused_in_our_words(
     tiny_model: AlignedModel, source: Any, modality: str | None

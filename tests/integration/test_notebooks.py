@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -22,6 +23,14 @@ def test_notebook_runs(name: str, repository: Path, tmp_path: Path) -> None:
     )
     assert "median rank of the true sequence" in printed
     assert "cosine" in printed
+    assert "the newest finished run is runs/demo" in printed
+    assert float(re.search(r"largest difference: (\S+)", printed)[1]) < 1e-5
+    shown = "".join(
+        output.get("data", {}).get("text/html", "")
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+    )
+    assert "60 embeddings of 256 dimensions, sequence" in shown
 
 
 @pytest.mark.parametrize("name", ["embed_proteins.ipynb"])
