@@ -1,8 +1,8 @@
 """protclip: protein structure and sequence in one embedding space, from partly paired data.
 
 >>> import protclip
->>> model = protclip.load("runs/my-run")  # doctest: +SKIP
->>> model.embed_sequences(["MKTAYIAKQR"])  # doctest: +SKIP
+>>> model = protclip.load()  # doctest: +SKIP
+>>> model.embed("MKTAYIAKQR")  # doctest: +SKIP
 Embeddings(1 x 256, sequence: 0)
 """
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from protclip.data.files.vector_file import VectorFile
 from protclip.errors import ConfigError, DataError, StructureError
-from protclip.inference.inputs import Recognised, is_path, recognise
+from protclip.inference.inputs import Recognised, recognise
+from protclip.inference.readings import is_path
 from protclip.modalities.base import Modality
 from protclip.modalities.sequence.adapter import SequenceModality
 from protclip.modalities.structure import StructureModality
@@ -121,7 +122,7 @@ class HeadInputs:
         if self.needs != "structure" or found.side != "sequence":
             return False
         if self.network.alone is None:
-            raise self._needs_structures(str(source) if isinstance(source, (str, Path)) else "the input")
+            raise self._needs_structures(found.where)
         return True
 
     def read(self, source: Any, alone: bool) -> Iterator[tuple[str, Any]]:

@@ -6,7 +6,6 @@ pandas is known by class name, so that it is not imported for who does not have 
 from __future__ import annotations
 
 import io
-import numbers
 import os
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,9 +15,6 @@ import numpy as np
 
 from protclip.errors import ConfigError, DataError
 from protclip.structure.reading.objects import is_instance_of
-
-TABLES = ("pandas.DataFrame",)
-LABELLED = ("pandas.Series",)
 
 
 class Entry(NamedTuple):
@@ -55,7 +51,7 @@ def entries_of(source: Any) -> Iterator[Entry]:
     """
     if isinstance(source, Mapping):
         return (_labelled(f"id {brief(key)}", key, value) for key, value in source.items())
-    if is_instance_of(source, *LABELLED):
+    if is_series(source):
         return _rows(source.index, source)
     reason = _unusable(source)
     if reason is None:
@@ -97,7 +93,12 @@ def _unusable(source: Any) -> str | None:
 
 def is_table(source: object) -> bool:
     """Whether this is a DataFrame."""
-    return is_instance_of(source, *TABLES)
+    return is_instance_of(source, "pandas.DataFrame")
+
+
+def is_series(source: object) -> bool:
+    """Whether this is a Series, whose index gives the ids."""
+    return is_instance_of(source, "pandas.Series")
 
 
 def column_entries(
@@ -178,7 +179,7 @@ def id_text(id: object, place: str) -> str:
     """
     if isinstance(id, str) and id.strip():
         return str(id)
-    if isinstance(id, numbers.Integral) and not isinstance(id, (bool, np.bool_)):
+    if isinstance(id, (int, np.integer)) and not isinstance(id, bool):
         return str(int(id))
     raise DataError(
         "no id" if is_missing(id) or isinstance(id, str) else "an id is text or a whole number",
@@ -203,9 +204,10 @@ def brief(value: object) -> str:
     >>> brief("MKV"), brief(["MKV"]), brief(None)
     ("'MKV'", 'a list', 'None')
     """
-    if value is None or isinstance(value, (str, int, float, complex, np.generic)):
-        text = str(value) if isinstance(value, np.generic) and not isinstance(value, str) else value
-        return _SHORT.repr(text if not isinstance(value, np.generic) else value.item())
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (str, int, float, complex)):
+        return _SHORT.repr(value)
     if isinstance(value, os.PathLike):
         return str(value)
     name = type(value).__name__

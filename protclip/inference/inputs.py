@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,12 @@ from protclip.inference.containers import (
     brief,
     column_entries,
     entries_of,
-    is_missing,
+    is_series,
     is_single,
     is_table,
 )
+from protclip.inference.readings import Sides, readings_of, several, unknown
 from protclip.modalities.base import Modality
-
-Sides = Mapping[str, Modality[Any]]
 
 
 @dataclass
@@ -36,22 +34,26 @@ class Recognised:
         It reads the items.
     entries : iterable of Entry
         Checked, files as paths. Those of a generator are checked as they are read, and can be read once.
-    whole : object
-        Read by the adapter as it is, where the adapter does not say which objects are its items.
+    whole : bool
+        The one value is the whole input, read by an adapter that does not say which objects are its items.
     total : int or None
         Number of items where it is known before they are read.
     """
 
     side: str
     adapter: Modality[Any]
-    entries: Iterable[Entry] = ()
-    whole: Any = None
+    entries: Iterable[Entry]
+    whole: bool = False
     total: int | None = None
+
+    @property
+    def where(self) -> str:
+        """What to call it in a message: the one file or folder that it is, else just the input."""
+        one = self.entries[0].value if isinstance(self.entries, list) and len(self.entries) == 1 else None
+        return str(one) if isinstance(one, Path) else "the input"
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """Ids with items, or with the errors of those that cannot be read."""
-        if self.whole is not None:
-            yield from self.adapter.read(self.whole)
         for entry in self.entries:
             source = entry.value if entry.id is None else {entry.id: entry.value}
             yield from self.adapter.read(source)
@@ -99,18 +101,16 @@ def recognise(
             "the model has no such side", where="modality", got=brief(modality), expected=expected
         )
     named_columns = {side: name for side, name in (columns or {}).items() if name is not None}
-    if not is_table(source):
-        if id_column is not None or named_columns:
-            raise ConfigError("columns are named, but this is no DataFrame", got=brief(source))
-        entries = None
-    else:
+    rows: Iterable[Entry] | None = None
+    if is_table(source):
         asked = list(sides) if modality is None else [modality]
-        modality, entries = column_entries(source, asked, id_column=id_column, columns=named_columns)
+        modality, rows = column_entries(source, asked, id_column=id_column, columns=named_columns)
+    elif id_column is not None or named_columns:
+        raise ConfigError("columns are named, but this is no DataFrame", got=brief(source))
     if modality is not None and sides[modality].recognises("", named=True) is None:
-        return Recognised(modality, sides[modality], whole=_for_adapter(source, entries))
-    if entries is None:
-        entries = _entries(source, sides, modality)
-    side, checked = _checked(entries, sides, modality)
+        whole = Entry("the input", None, _for_adapter(source, rows))
+        return Recognised(modality, sides[modality], [whole], whole=True)
+    side, checked = _checked(_entries(source, sides, modality) if rows is None else rows, sides, modality)
     if isinstance(source, Iterator):
         return Recognised(side, sides[side], checked)
     known = list(checked)
@@ -118,11 +118,40 @@ def recognise(
     return Recognised(side, sides[side], known, total=total)
 
 
-def _for_adapter(source: Any, entries: Iterable[Entry] | None) -> Any:
+def _for_adapter(source: Any, rows: Iterable[Entry] | None) -> Any:
     """What an adapter is given that reads containers itself: pandas objects come as mappings."""
-    if entries is None and hasattr(source, "iloc"):
-        entries = entries_of(source)
-    return source if entries is None else {entry.id: entry.value for entry in entries}
+    if rows is None and is_series(source):
+        rows = entries_of(source)
+    if rows is None:
+        return source
+    ids = UniqueIds()
+    return {ids.add(str(entry.id), entry.place): entry.value for entry in rows}
+
+
+class UniqueIds:
+    """The ids of an input and where they stand; an id that comes again is refused."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, str] = {}
+
+    def add(self, id: str, place: str) -> str:
+        """Take up an id, and give it back.
+
+        Raises
+        ------
+        DataError
+            If it was there before; names both places.
+        """
+        if id in self.places:
+            raise DataError(
+                "two inputs have the same id",
+                where=place,
+                got=f"{id!r}, which is also the id of {self.places[id]}",
+                expected="different ids",
+                hint="Give them ids of your own, as a dict of id to item",
+            )
+        self.places[id] = place
+        return id
 
 
 def _entries(source: Any, sides: Sides, modality: str | None) -> Iterable[Entry]:
@@ -140,9 +169,9 @@ def _checked(entries: Iterable[Entry], sides: Sides, modality: str | None) -> tu
     for entry in stream:
         looked_at.append(entry)
         if side is None:
-            names, _ = _readings(entry, sides, None)
+            names, _ = readings_of(entry, sides, None)
             if len(names) > 1:
-                raise _several(entry, [f"an item of {name!r}" for name in names], "Say it with modality=...")
+                raise several(entry, [f"an item of {name!r}" for name in names], "Say it with modality=...")
             side = names[0] if names else None
         if side is not None:
             break
@@ -151,15 +180,15 @@ def _checked(entries: Iterable[Entry], sides: Sides, modality: str | None) -> tu
             "nothing to read: the input is empty", where="the input", expected="at least one item"
         )
     if side is None:
-        raise _unknown(looked_at[0], sides)
+        raise unknown(looked_at[0], sides)
     return side, _named(itertools.chain(looked_at, stream), sides, side, modality)
 
 
 def _named(entries: Iterable[Entry], sides: Sides, side: str, modality: str | None) -> Iterator[Entry]:
     """Entries of one side, each with its id (files have theirs in them); equal ids are refused."""
-    adapter, seen = sides[side], dict[str, str]()
+    adapter, ids = sides[side], UniqueIds()
     for number, entry in enumerate(entries):
-        names, value = _readings(entry, sides, modality)
+        names, value = readings_of(entry, sides, modality)
         if side not in names:
             if names:
                 raise DataError(
@@ -170,116 +199,8 @@ def _named(entries: Iterable[Entry], sides: Sides, side: str, modality: str | No
                     hint="Give them in two calls",
                 )
             if not (isinstance(value, str) and adapter.recognises(value, named=True)):
-                raise _unknown(entry, {side: adapter})
+                raise unknown(entry, {side: adapter})
         id = entry.id
         if id is None and not isinstance(value, Path):
             id = adapter.own_id(value) or str(number)
-        if id is not None:
-            if id in seen:
-                raise DataError(
-                    "two inputs have the same id",
-                    where=entry.place,
-                    got=f"{id!r}, which is also the id of {seen[id]}",
-                    expected="different ids",
-                    hint="Give them ids of your own, as a dict of id to item",
-                )
-            seen[id] = entry.place
-        yield Entry(entry.place, id, value)
-
-
-def _readings(entry: Entry, sides: Sides, modality: str | None) -> tuple[list[str], Any]:
-    """Names of the sides that an entry may be for, none for text that only a user's word makes an item;
-    and the value, a file as a path."""
-    value = entry.value
-    if is_missing(value):
-        raise DataError("a value is missing", where=entry.place, got=brief(value), expected=_expected(sides))
-    asked = sides if modality is None else {modality: sides[modality]}
-    if isinstance(value, os.PathLike):
-        if not is_path(value):
-            raise _no_file(entry)
-        path = Path(os.fsdecode(value))
-        return _sides_of_file(path, sides, modality), path
-    items = [name for name, side in asked.items() if side.recognises(value)]
-    if isinstance(value, str):
-        text = str(value)
-        settled = bool(items) and modality is not None and entry.id is not None
-        if not settled and is_path(text):
-            if items:
-                as_item = f"{{'some id': {text!r}}} with modality={items[0]!r}"
-                raise _several(
-                    entry,
-                    [f"an item of {items[0]!r}", "the name of an existing file or folder"],
-                    f"Path({text!r}) is the file, {as_item} the item",
-                )
-            return _sides_of_file(Path(text), sides, modality), Path(text)
-        if not items and modality is not None and asked[modality].recognises(text, named=True):
-            items = [modality]
-        if not items and (modality is not None or any(mark in text for mark in "./\\~")):
-            raise _no_file(entry)
-        return items, text
-    if modality is not None and asked[modality].recognises(value, named=True):
-        items = [modality]
-    if not items:
-        raise _unknown(entry, asked)
-    return items, value
-
-
-def is_path(value: object) -> bool:
-    """Whether this is text or a path that names an existing file or folder."""
-    if not isinstance(value, (str, os.PathLike)):
-        return False
-    # Unlike that of a Path, no error for a text too long to be the name of a file.
-    return os.path.exists(value)  # noqa: PTH110
-
-
-def _sides_of_file(path: Path, sides: Sides, modality: str | None) -> list[str]:
-    found = [name for name, side in sides.items() if side.accepts(path)]
-    if modality is not None:
-        if found and modality not in found:
-            raise ConfigError(
-                "this file looks like another modality",
-                where=str(path),
-                got=" or ".join(found),
-                expected=modality,
-            )
-        return [modality]
-    if len(found) != 1:
-        raise ConfigError(
-            "cannot tell which modality this is",
-            where=str(path),
-            got=" or ".join(found) or "none that the model knows",
-            hint=f"Say it with modality={' or '.join(map(repr, sides))}",
-        )
-    return found
-
-
-def _expected(sides: Sides) -> str:
-    takes = [side.takes for side in sides.values() if side.takes]
-    return "; ".join([*takes, "the path of a file or folder"])
-
-
-def _unknown(entry: Entry, sides: Sides) -> DataError:
-    by_name = [name for name, side in sides.items() if not side.takes]
-    return DataError(
-        f"this cannot be read as {' or '.join(sides)}",
-        where=entry.place,
-        got=brief(entry.value),
-        expected=_expected(sides),
-        hint=f"Items of {' and '.join(by_name)} are read where the modality is named" if by_name else None,
-    )
-
-
-def _no_file(entry: Entry) -> DataError:
-    return DataError(
-        "no such file or folder", where=entry.place, got=brief(entry.value), expected="an existing path"
-    )
-
-
-def _several(entry: Entry, readings: list[str], hint: str) -> ConfigError:
-    return ConfigError(
-        "this can be read in two ways",
-        where=entry.place,
-        got=f"{brief(entry.value)}: {' or '.join(readings)}",
-        expected="one reading",
-        hint=hint,
-    )
+        yield Entry(entry.place, id if id is None else ids.add(id, entry.place), value)

@@ -27,6 +27,7 @@ from biotite.structure.io import load_structure
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protclip.data.corpus.store import write_corpus
 from protclip.errors import ConfigError, DataError, ProtclipError
 from protclip.inference.aligned_model import AlignedModel
 from protclip.inference.embeddings import Embeddings
@@ -165,6 +166,14 @@ def test_structures_of_every_package(tiny_model: AlignedModel, structure_file: P
     same(as_letters, tiny_model.embed({"1ubiA00": protein.sequence}))
 
 
+def test_a_corpus_file_has_both(tiny_model: AlignedModel, structure_file: Path, tmp_path: Path) -> None:
+    protein = read_structure(structure_file)
+    corpus = tmp_path / "corpus.h5"
+    write_corpus(corpus, [protein])
+    same(tiny_model.embed(corpus), tiny_model.embed(protein))
+    same(tiny_model.embed_sequences(str(corpus)), tiny_model.embed_sequences(protein))
+
+
 def test_chains_take_the_name_of_the_user(tiny_model: AlignedModel, repository: Path) -> None:
     file = repository / "tests" / "edge_cases" / "two_chains.pdb"
     own = tiny_model.embed(file)
@@ -203,7 +212,7 @@ def test_what_is_both_a_sequence_and_a_file_is_refused(
         for source in ("three.fasta", ["three.fasta"], {"x": "three.fasta"}, Path("none"), "sub/MKV"):
             with pytest.raises(DataError, match="no such file or folder"):
                 call(source)
-    with pytest.raises(ConfigError, match="looks like another modality; got sequence, expected structure"):
+    with pytest.raises(DataError, match="not a structure file; got '>a"):
         tiny_model.embed_structures("two.fasta")
     (tmp_path / "1ubi.pdb").write_text("END\n")
     with pytest.raises(ConfigError, match=r"cannot tell which modality.*got structure or sequence"):
@@ -335,6 +344,10 @@ def test_a_side_of_vectors_is_read_where_it_is_named(
     assert expected.ids == ["a", "b"]
     same(model.embed(pd.Series({"a": rows[0], "b": rows[1]}), modality="sequence"), expected)
     same(model.embed("sequence", (["a", "b"], rows[:2])), expected)
+    with pytest.raises(DataError, match=r"row 1 \(id 'a'\): two inputs have the same id.*row 0"):
+        model.embed("sequence", pd.Series([rows[0], rows[1]], index=["a", "a"]))
+    with pytest.raises(DataError, match="cannot be read as vectors; got NoneType"):
+        model.embed("sequence", None)
     assert model.embed(structure_file).modality == "structure"
     with pytest.raises(DataError, match="Items of sequence are read where the modality is named"):
         model.embed("MKV")

@@ -38,6 +38,21 @@ def fasta(tmp_path: Path) -> Path:
     return path
 
 
+def test_load_takes_the_newest_run_and_says_which(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"protclip pretrain --cath.*protclip\.load\(\"path/to/model\"\)"):
+        protclip.load(device="cpu")
+    (tmp_path / "runs" / "stopped").mkdir(parents=True)
+    (tmp_path / "runs" / "stopped" / "config.toml").write_text("[train]\nsteps = 3\n")
+    shutil.copytree(run_folder, tmp_path / "runs" / "first", copy_function=shutil.copy2)
+    model = protclip.load(device="cpu")
+    assert repr(model).endswith("on cpu, from runs/first/model)")
+    said = capsys.readouterr().err
+    assert "the newest finished run is runs/first; passed over as not finished: stopped" in said
+
+
 def test_python_sequences(model: protclip.AlignedModel, fasta: Path) -> None:
     found = model.embed_sequences(fasta)
     assert found.ids == ["one", "two", "same"]

@@ -206,7 +206,7 @@ def test_a_head_with_both_towers_takes_sequences_alone(heads, fasta, toy_corpus,
     )
     # Serial fusion has no such classifier.
     monkeypatch.setattr(head.network, "alone", None)
-    with pytest.raises(ConfigError, match=r"needs structures.*--towers sequence"):
+    with pytest.raises(ConfigError, match=r"in\.fasta: this head needs structures.*--towers sequence"):
         head.predict(fasta)
     with pytest.raises(ConfigError, match="the input: this head needs structures"):
         head.predict_proba(sequences)
