@@ -116,11 +116,10 @@ class StructureModality(Modality[Protein]):
         return encoder.encode_residues(batch)
 
     def read(self, source: Any) -> Iterable[tuple[str, Protein | Exception]]:
-        """Proteins from a file, a folder and those below it, Protein objects, structures of Bio.PDB, gemmi or
-        biotite, or several of them.
+        """Proteins from a file, a folder and those below it, from objects, or from several of these.
 
-        Every protein chain of a multi-chain structure is an item, ``<stem>_<chain>``, or ``<id>_<chain>`` of
-        a mapping.
+        Objects are Proteins and the structures of Bio.PDB, gemmi and biotite. Every protein chain of a
+        multi-chain structure is an item, ``<stem>_<chain>``, or ``<id>_<chain>`` of a mapping.
         """
         if isinstance(source, Protein):
             yield source.id, source

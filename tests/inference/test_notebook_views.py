@@ -73,7 +73,7 @@ def test_embeddings_as_a_table() -> None:
 def test_scores_as_a_table() -> None:
     rows = np.eye(4, dtype=np.float32)
     n = np.arange(4)
-    found = score(rows, rows[[1, 0, 2, 3]], Gallery(list("abcd"), n, n), ("left", "right"))
+    found = score([rows, rows[[1, 0, 2, 3]]], Gallery(list("abcd"), np.stack([n, n], 1)), ("left", "right"))
     assert repr(found) == (
         "Evaluation(left_to_right R@1 0.500, right_to_left R@1 0.500; chance 0.250, gallery 4)"
     )
@@ -90,8 +90,8 @@ def test_reprs_are_one_short_line(tiny_model: AlignedModel, tmp_path: Path) -> N
         labels={"a": [0], "b": [1], "c": []}, splits={"train": ["a"], "valid": ["b"], "test": ["c"]},
     )  # fmt: skip
     many, n = np.random.default_rng(0).normal(size=(500, 32)).astype(np.float32), np.arange(500)
-    gallery = Gallery([str(i) for i in n], n, n, labels=["1.2.3.4"] * 500)
-    evaluation = score(many, many, gallery, ("left", "right"))
+    gallery = Gallery([str(i) for i in n], np.stack([n, n], 1), labels=["1.2.3.4"] * 500)
+    evaluation = score([many, many], gallery, ("left", "right"))
     zeros = ZeroShot([f"class {i}" for i in n], n, n, n, n, failed=2)
     scores = {"gallery": 500.0, "R@1": 0.5, "R@10": 0.7, "median_rank": 2.0}
     align = AlignReport(tmp_path, 10, 20, 30, scores, True, object())
