@@ -1,9 +1,15 @@
-"""Files that appear whole or not at all, a lock between processes, TOML with clear errors."""
+"""Files that appear whole or not at all, TOML with clear errors, the cache folder.
+
+:func:`atomic_write` is for content that is there already, :func:`atomic_path` for what a writer of its own
+(HDF5, Parquet, a network's weights) puts into a file.  Work of more than seconds needs :mod:`protclip.work`
+besides: a lock on its output, and a place for what is finished.
+"""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import re
+import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,12 +32,13 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     With ``durable=False`` nothing waits for the disk: a power cut may leave a damaged file, a killed process
     cannot. That is for files that are checked when they are read, and can be made again.
 
-    When the block raises, the temporary file is removed and `path` stays as it was.
+    When the block raises, the temporary file is removed and `path` stays as it was. The file may be read and
+    written by whom the user lets (the umask), however its writer made it.
 
     Raises
     ------
     DataError
-        If the folder cannot be made or written, or the disk is full.
+        If the folder cannot be made or written, the disk is full, or something else than a file stands there.
 
     Examples
     --------
@@ -43,12 +50,12 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     ('whole', 1)
     """
     path = Path(path)
-    if path.is_dir():
-        raise DataError("a folder stands in the place of the file to write", where=str(path))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{time.monotonic_ns():x}.tmp")
+    refuse_no_file(path)
+    temporary = temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        temporary.chmod(0o666 & ~_umask())
         if durable:
             sync(temporary)
         temporary.replace(path)
@@ -59,6 +66,47 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def temporary_name(path: Path) -> Path:
+    """A hidden name beside ``path`` that no other process takes, and that :data:`TEMPORARY` knows."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{time.monotonic_ns():x}.tmp")
+
+
+TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)-[0-9a-f]+\.tmp", re.DOTALL)
+"""Names of :func:`temporary_name`: what they stand for, and the process that made them."""
+
+
+def refuse_no_file(path: Path) -> None:
+    """Refuse to put a file where a folder, a device or a pipe is.
+
+    Raises
+    ------
+    DataError
+        If there is such a thing.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # nothing there, or nothing that can be seen: writing will tell
+    if stat.S_ISDIR(mode):
+        raise DataError("a folder stands in the place of the file to write", where=str(path))
+    if not stat.S_ISREG(mode) or str(path.absolute().parent) in ("/dev", "/dev/fd", "/proc/self/fd"):
+        raise DataError(
+            "this is a device or a pipe, in whose place no file can be put",
+            where=str(path),
+            expected="the name of a file",
+        )
+
+
+def _umask() -> int:
+    """What the user takes from the rights of new files."""
+    with suppress(OSError, ValueError, IndexError):
+        # Setting it, which is the only other way to read it, would touch what other threads write meanwhile.
+        return int(re.findall(r"^Umask:\s*(\d+)", Path("/proc/self/status").read_text(), re.MULTILINE)[0], 8)
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def sync(path: Path) -> None:
@@ -75,55 +123,6 @@ def sync(path: Path) -> None:
         if not path.is_dir():
             raise
     finally:
-        os.close(handle)
-
-
-@contextmanager
-def file_lock(path: Path) -> Iterator[bool]:
-    """Hold an exclusive lock file, waiting for other processes; True if there was somebody to wait for.
-
-    The kernel drops the lock when its holder dies, so a killed process blocks nobody. Where the
-    system has no such locks (Windows) the block runs unlocked.
-
-    Raises
-    ------
-    DataError
-        If the lock file cannot be made.
-    """
-    try:
-        import fcntl
-    except ImportError:  # pragma: no cover
-        yield False
-        return
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        # A spawned worker is importing the script that started it, which would wait for itself here.
-        raise DataError(
-            "a script that starts worker processes must not do so when it is imported",
-            where=str(path),
-            hint='Put its calls under `if __name__ == "__main__":`',
-        )
-    waited = False
-    while True:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise DataError("cannot be written", where=str(path.parent), got=error.strerror) from None
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waited = True
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        # The last holder removed the file after we opened it: ours is a lock on nothing.
-        with suppress(OSError):
-            if os.stat(path).st_ino == os.fstat(handle).st_ino:  # noqa: PTH116
-                break
-        os.close(handle)
-    try:
-        yield waited
-    finally:
-        with suppress(OSError):
-            path.unlink()
         os.close(handle)
 
 

@@ -32,6 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("structure",),
     ("parallel", "scoring"),
     ("config",),
+    ("work",),
     ("files",),
     ("errors", "typing"),
 )
@@ -45,6 +46,7 @@ KNOWS_ONLY = {
     "scoring": {"errors", "typing"},
     "parallel": {"errors", "typing"},
     "config": {"files", "errors", "typing"},
+    "work": {"files", "errors", "typing"},
     "files": {"errors", "typing"},
     "errors": set(),
     "typing": set(),

@@ -29,7 +29,8 @@ from protclip.data.corpus.store import Corpus
 from protclip.data.files.download import file_digest
 from protclip.data.files.unzip import extract_zip
 from protclip.errors import DataError, ProtclipError
-from protclip.files import cache_dir, file_lock
+from protclip.files import cache_dir
+from protclip.work.locks import file_lock
 
 if TYPE_CHECKING:
     from protclip.structure.protein import Protein

@@ -15,8 +15,9 @@ from protclip.data.benchmarks.sample_names import class_name
 from protclip.data.corpus.cath import CathLabel, read_domain_list
 from protclip.data.corpus.parse import reader_version
 from protclip.errors import DataError
-from protclip.files import cache_dir, file_lock
+from protclip.files import cache_dir
 from protclip.structure.protein import Protein
+from protclip.work.locks import file_lock
 
 VERSION = "sample (demonstration, no benchmark)"
 FOLDER = Path(__file__).parents[1] / "cath"

@@ -27,9 +27,10 @@ from protclip.data.corpus.parse import (
 )
 from protclip.data.corpus.store import Corpus, CorpusWriter
 from protclip.errors import DataError
-from protclip.files import atomic_path, file_lock
+from protclip.files import atomic_path
 from protclip.files import cache_dir as default_cache_dir
 from protclip.typing import Done, Say
+from protclip.work.locks import file_lock
 
 CHUNK_FILES = 32
 """Files parsed between two shards, the most work that a kill can cost each worker, in a small folder."""

@@ -12,7 +12,8 @@ import numpy as np
 
 from protclip.data.paired.images import pillow
 from protclip.errors import DataError
-from protclip.files import atomic_write, file_lock
+from protclip.files import atomic_write
+from protclip.work.locks import file_lock
 
 COLOURS = {
     "red": (210, 40, 40),

@@ -15,9 +15,10 @@ import torch
 
 from protclip.data.files.download import download
 from protclip.errors import ConfigError, DownloadError, ProtclipError, WeightsError
-from protclip.files import cache_dir, file_lock
+from protclip.files import cache_dir
 from protclip.modalities.sequence.esm2 import ESM2, SHAPES, ESM2Shape, empty_esm2, esm2_name, random_esm2
 from protclip.modalities.sequence.esm_checkpoint import file_sha256, read_checkpoint
+from protclip.work.locks import file_lock
 
 URL = "https://dl.fbaipublicfiles.com/fair-esm/models/{name}.pt"
 CONNECT_SECONDS = 5.0
