@@ -24,6 +24,15 @@ with claim(Path(sys.argv[1])):
 """
 
 
+COPY = """import os
+    seen, told = os.pipe()
+    if os.fork() == 0:
+        os.write(told, b"1")
+        time.sleep(30)
+        os._exit(0)
+    os.read(seen, 1)  # the child is at work"""
+
+
 def holder(output, more="pass"):
     """A process that holds the claim of an output until it is killed."""
     code = HOLD.format(more=more)
@@ -69,9 +78,7 @@ def test_another_spelling_is_the_same_output(tmp_path, monkeypatch):
 def test_a_child_that_outlives_its_parent_does_not_hold_the_lock(tmp_path):
     output = tmp_path / "x.h5"
     # The child is a copy of its parent with all open files, as the workers of a data loader are.
-    process = holder(
-        output, "import os\n    child = os.fork()\n    if child == 0: time.sleep(30); os._exit(0)"
-    )
+    process = holder(output, COPY)
     kill(process)
     with claim(output):
         pass
