@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from protclip.errors import ConfigError
-from protclip.inference.encode import autocast
-from protclip.modalities.base import Modality, budget_batches
+from protclip.inference.encode import in_batches
+from protclip.modalities.base import Modality
 from protclip.modalities.registry import build_side, kind_of
 from protclip.model.heads import HEADS
 from protclip.model.two_tower import Inputs
@@ -174,7 +174,6 @@ class TaskNetwork(nn.Module):
         """Standardise the classifier's input by the statistics of training features [n, feature_dim]."""
         self.head.standardise.fit(features.to(self.head.standardise.mean.device))
 
-    @torch.inference_mode()
     def predict(
         self,
         items: Mapping[str, Any],
@@ -192,19 +191,22 @@ class TaskNetwork(nn.Module):
         """
         names = ("sequence",) if alone else self.names
         width = sum(w for name, w in zip(self.names, self.widths, strict=False) if name in names)
-        costs = [1] * len(items[names[0]])
-        budget = 65536
-        for name in names:
-            if not isinstance(items[name], Tensor):
-                costs = [max(a, self.sides[name].cost(b)) for a, b in zip(costs, items[name], strict=True)]
-                budget = min(budget, self.sides[name].budget)
-        rows = np.zeros((len(costs), width if features else self.classes), np.float32)
+        budgets = [self.sides[name].budget for name in names if not isinstance(items[name], Tensor)]
+        rows = np.zeros((len(items[names[0]]), width if features else self.classes), np.float32)
+
+        def forward(*batches: Any) -> Tensor:
+            seen = self.features(list(zip(names, batches, strict=True)))
+            return seen if features else self._classify(seen, alone)
+
         self.eval()
-        for index in budget_batches(costs, budget):
-            parts = [(name, part.to(device)) for name, part in self.collate(items, index, names)]
-            with autocast(device, precision):
-                seen = self.features(parts)
-                out = seen if features else self._classify(seen, alone)
+        for index, out in in_batches(
+            [self.sides[name] for name in names],
+            [items[name] for name in names],
+            forward,
+            device=device,
+            precision=precision,
+            budget=min([65536, *budgets]),
+        ):
             rows[index] = out.float().cpu().numpy()
             done(len(index))
         return rows

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from protclip.config.checks import check_choice
@@ -19,12 +18,11 @@ from protclip.config.pretraining import PRECISIONS
 from protclip.errors import ConfigError, DataError, ProtclipError
 from protclip.inference.containers import brief
 from protclip.inference.embeddings import Embeddings
-from protclip.inference.encode import autocast, embed_items, pick_device
+from protclip.inference.encode import embed_items, in_batches, pick_device
 from protclip.inference.inputs import Recognised, recognise
 from protclip.inference.progress import showing
 from protclip.inference.shortcuts import Shortcuts
 from protclip.inference.windows import readable_windows
-from protclip.modalities.base import budget_batches
 from protclip.model.folder import file_fingerprint, find_model, newest_run
 from protclip.model.two_tower import TwoTower
 from protclip.typing import Display, Done
@@ -279,16 +277,20 @@ class AlignedModel(Shortcuts):
         result.ids = [result.ids[i] for i in good]
         self._compute(name, [items[i] for i in good], result, per_residue, done)
 
-    @torch.inference_mode()
     def _residues(self, name: str, items: list[Any]) -> list[NDArray[np.float32]]:
         side = self._side(name)
-        device = self.towers.log_scale.device
         rows: dict[int, NDArray[np.float32]] = {}
-        for index in budget_batches([side.cost(item) for item in items], side.budget):
-            batch = side.collate([items[i] for i in index]).to(device)
-            with autocast(device, self.precision):
-                for i, part in zip(index, side.encode_residues(batch), strict=True):
-                    rows[i] = part.float().cpu().numpy()
+        batches = in_batches(
+            [side],
+            [items],
+            side.encode_residues,
+            device=self.towers.log_scale.device,
+            precision=self.precision,
+            budget=side.budget,
+        )
+        for index, parts in batches:
+            for i, part in zip(index, parts, strict=True):
+                rows[i] = part.float().cpu().numpy()
         return [rows[i] for i in range(len(items))]
 
 

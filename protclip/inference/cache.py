@@ -16,15 +16,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protclip.config.checks import check_choice
-from protclip.config.pretraining import PRECISIONS
+from protclip import __version__
 from protclip.errors import DataError
 from protclip.files import atomic_path
-from protclip.modalities.base import CUDA_BATCH, Modality, budget_batches
-from protclip.typing import Done
+from protclip.inference.encode import Survey, in_batches, resolved_precision
+from protclip.modalities.base import Modality
+from protclip.modalities.items import Chosen
+from protclip.typing import Done, Vectors
 
 Key = bytes
-Rows = dict[Key, NDArray[np.float32]]
+Rows = dict[Key, Vectors]
 
 FORMAT = 1
 SAVE_SECONDS = 20.0
@@ -40,12 +41,13 @@ def frozen_features(
     precision: str = "auto",
     cache: Path | None = None,
     progress: Done = lambda n: None,
-) -> NDArray[np.float32]:
+) -> Vectors:
     """Encoder outputs of ``items``, from the cache where they are there.
 
-    The cache is a folder of HDF5 parts under a key made of the modality's configuration, its weights and the
-    precision, so that no change of these can return stale features. Parts are written whole, at least
-    every 20 seconds: an interrupted call goes on where it stopped, and damaged parts are computed again.
+    The cache is a folder of HDF5 parts under a key made of the modality's configuration, its weights, the
+    precision and the version of the program, so that no change of these can return stale features. Parts are
+    written whole, at least every 20 seconds: an interrupted call goes on where it stopped, and damaged parts
+    are computed again.
 
     Parameters
     ----------
@@ -82,9 +84,9 @@ def frozen_features(
     if len(ids) != len(items):
         raise DataError("ids and items differ in number", got=f"{len(ids)} ids", expected=str(len(items)))
     device = torch.device(device)
-    check_choice("--precision", precision, PRECISIONS)
-    half = precision == "bf16" or (precision == "auto" and device.type == "cuda")
-    keys = [modality.digest(items[i]) for i in range(len(items))]
+    half = resolved_precision(device, precision) == "bf16"
+    survey = Survey(modality, items, digests=True)
+    keys = survey.digests
     times = Counter(keys)
     first: dict[Key, int] = {}
     for i, key in enumerate(keys):
@@ -98,13 +100,17 @@ def frozen_features(
     modality.encoder.to(device).eval()
     fresh: Rows = {}
     saved = time.monotonic()
-    costs = [modality.cost(items[i]) for i in missing]
-    budget = modality.budget * (CUDA_BATCH if device.type == "cuda" else 1)
-    for chosen in budget_batches(costs, budget):
+    batches = in_batches(
+        [modality],
+        [Chosen(survey.items, missing)],
+        modality.encoder,
+        device=device,
+        precision=precision,
+        costs=[survey.costs[i] for i in missing],
+    )
+    for chosen, features in batches:
         index = [missing[i] for i in chosen]
-        batch = modality.collate([items[i] for i in index]).to(device, non_blocking=True)
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
-            out = modality.encoder(batch).float().cpu().numpy()
+        out = features.float().cpu().numpy()
         bad = np.flatnonzero(~np.isfinite(out).all(1))
         if len(bad):
             raise DataError("the encoder's features are not finite", where=ids[index[bad[0]]])
@@ -123,10 +129,12 @@ def frozen_features(
 
 
 def encoder_key(modality: Modality[Any], half: bool) -> str:
-    """32 hexadecimal digits that change with the modality's configuration, its weights and the precision."""
-    total = hashlib.sha256(
-        json.dumps([FORMAT, half, modality.name, modality.config()], sort_keys=True, default=str).encode()
-    )
+    """32 hexadecimal digits that change with all that decides the features of an item.
+
+    That is the modality's configuration, its weights, the precision and the version of the program.
+    """
+    facts = [FORMAT, __version__, half, modality.name, modality.config()]
+    total = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     for name, value in modality.encoder.state_dict().items():
         total.update(f"{name} {value.dtype} {list(value.shape)}".encode())
         total.update(memoryview(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()))

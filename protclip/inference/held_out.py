@@ -5,7 +5,8 @@ from __future__ import annotations
 from protclip.config.sources import SourceOptions
 from protclip.errors import ConfigError, DataError
 from protclip.inference.aligned_model import AlignedModel
-from protclip.inference.encode import embed_items, take
+from protclip.inference.encode import embed_items
+from protclip.modalities.items import Chosen
 from protclip.relations.pairs import Source
 from protclip.scoring.galleries import Evaluation, score
 from protclip.typing import Say
@@ -47,7 +48,7 @@ def evaluate_held_out(
     if len(gallery) < 2:
         raise DataError("too few items to score", where=options.kind, got=str(len(gallery)))
     vectors = [
-        embed_items(model.towers, name, take(own, index), precision=model.precision)
+        embed_items(model.towers, name, Chosen(own, index), precision=model.precision)
         for name, own, index in zip(names, items, gallery.rows.T, strict=True)
     ]
     return score(vectors, gallery, names, block)

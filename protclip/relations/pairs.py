@@ -14,6 +14,7 @@ from torch import Tensor
 from protclip.config.pretraining import DataConfig
 from protclip.errors import DataError
 from protclip.modalities.base import Modality
+from protclip.modalities.items import take
 from protclip.scoring.galleries import Gallery
 from protclip.typing import Indices, Say
 
@@ -174,3 +175,15 @@ class ListItems(Sequence[Any]):
         part = int(np.searchsorted(self.ends, index, side="right"))
         start = self.ends[part - 1] if part else 0
         return self.parts[part][index - start]
+
+    def take(self, index: Indices) -> list[Any]:
+        """Items at some places, each part read in one call."""
+        parts = np.searchsorted(self.ends, index, side="right")
+        found: list[Any] = [None] * len(index)
+        for part in np.unique(parts):
+            places = np.flatnonzero(parts == part)
+            start = self.ends[part - 1] if part else 0
+            items = take(self.parts[part], index[places] - start)
+            for place, item in zip(places, items, strict=True):
+                found[place] = item
+        return found

@@ -56,6 +56,10 @@ class VectorItems(Sequence[Any]):
             self._rows = self.vectors[self.ids]
         return self._rows[index]
 
+    def take(self, index: Indices) -> list[Any]:
+        """Several vectors, read in one call."""
+        return list(self[index])
+
     def __getstate__(self) -> dict[str, Any]:
         # A worker reads the file itself: cheaper than sending the rows.
         return {**self.__dict__, "_rows": None}

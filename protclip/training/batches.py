@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from protclip.inference.encode import take
+from protclip.modalities.items import take
 from protclip.relations.pairs import Side
 from protclip.training.sampler import PairedUnpairedSampler
 from protclip.typing import Indices

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from protclip.files import cache_dir
 from protclip.inference.cache import frozen_features
-from protclip.inference.encode import embed_items, encode, project_features, running_total, take
+from protclip.inference.encode import embed_items, encode, project_features, running_total
+from protclip.modalities.items import Chosen
 from protclip.model.two_tower import TwoTower
 from protclip.relations.pairs import AlignmentData, Side
 from protclip.scoring.galleries import Gallery
@@ -57,7 +58,7 @@ def side_vectors(model: TwoTower, side: Side, index: Indices, *, precision: str 
     """Unit vectors [n, dim] of the items at ``index`` [n], from their features where these are known."""
     if side.features is not None:
         return project_features(model, side.name, side.features[index])
-    return embed_items(model, side.name, take(side.items, index), precision=precision)
+    return embed_items(model, side.name, Chosen(side.items, index), precision=precision)
 
 
 def gallery_vectors(
