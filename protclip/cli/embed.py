@@ -9,6 +9,8 @@ import typer
 
 if TYPE_CHECKING:
     from protclip.inference.aligned_model import AlignedModel
+    from protclip.inference.shards import ShardsReport
+    from protclip.inference.to_file import EmbedReport
 
 
 def embed(
@@ -55,14 +57,20 @@ def embed(
         )
     finally:
         display.end()
-    text = f"{report.embedded} embedded"
-    if report.resumed:
-        text += f", of these {report.resumed} by an earlier, interrupted run"
-    if report.failed:
-        text += f"; {report.failed} failed, listed in {report.failed_list}"
+    text = _counts(report, "by an earlier, interrupted run")
+    if report.skipped or report.failed:
+        text += f", listed in {report.failed_list}"
     typer.echo(f"{text}: {report.out}")
     for remark, count in report.remarks.items():
         typer.echo(f"{count} {remark}")
+
+
+def _counts(report: EmbedReport | ShardsReport, earlier: str) -> str:
+    """What became of all inputs, in words; the numbers add up."""
+    text = f"{report.inputs} inputs: {report.embedded} embedded"
+    if report.resumed:
+        text += f" ({report.resumed} of them {earlier})"
+    return f"{text}, {report.skipped} skipped, {report.failed} failed"
 
 
 def _check_engine(engine: str, shard: str | None, shards: int | None, per_residue: bool) -> None:
@@ -107,14 +115,8 @@ def _embed_shards(
         report = ShardsReport()
         for number in numbers:
             one = embed_shard(model, name, files, number, count, out)
-            report.shards += 1
-            report.embedded += one.embedded
-            report.resumed += one.resumed
-            report.failed += one.failed
-    text = f"{report.shards} of {count} shards: {report.embedded} embedded"
-    if report.resumed:
-        text += f", of these {report.resumed} by an earlier run"
-    typer.echo(text + (f"; {report.failed} failed" if report.failed else "") + f": {out}")
+            report.add(vars(one))
+    typer.echo(f"{report.shards} of {count} shards: {_counts(report, 'by an earlier run')}: {out}")
     if report.errors:
         number, reason = next(iter(report.errors.items()))
         raise DataError(

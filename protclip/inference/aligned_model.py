@@ -33,7 +33,11 @@ WINDOW = 2048
 
 @dataclass
 class Window:
-    """Results of one window of a stream."""
+    """Results of one window of a stream.
+
+    ``seen`` counts its inputs, those that are passed over included, and ``repeated`` those of ``failed``
+    whose id came before.
+    """
 
     ids: list[str] = field(default_factory=list)
     vectors: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
@@ -41,6 +45,8 @@ class Window:
     residues: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     remarks: dict[str, int] = field(default_factory=dict)
+    seen: int = 0
+    repeated: int = 0
 
 
 class AlignedModel(Shortcuts):
@@ -207,7 +213,12 @@ class AlignedModel(Shortcuts):
         """
         items = source.items() if isinstance(source, Recognised) else self._side(name).stream(source)
         for readable in readable_windows(items, window, skip=skip):
-            result = Window(ids=readable.ids, failed=readable.failed)
+            result = Window(
+                ids=readable.ids,
+                failed=readable.failed,
+                seen=readable.seen,
+                repeated=readable.repeated,
+            )
             self._compute(name, readable.items, result, per_residue, done)
             yield result
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from protclip.errors import DataError
-from protclip.files import atomic_path
+from protclip.inference.vector_writer import VectorWriter
 from protclip.scoring.html_table import cut, html_table
+from protclip.typing import Vectors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,9 +47,9 @@ class Embeddings:
     """
 
     ids: list[str]
-    vectors: NDArray[np.float32]
+    vectors: Vectors
     modality: str
-    residues: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    residues: Mapping[str, Vectors] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -61,10 +61,10 @@ class Embeddings:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, id: str) -> NDArray[np.float32]:
+    def __getitem__(self, id: str) -> Vectors:
         """The vector [dim] of one id."""
         try:
-            row: NDArray[np.float32] = self.vectors[self.ids.index(id)]
+            row: Vectors = self.vectors[self.ids.index(id)]
             return row
         except ValueError:
             raise DataError("no such id among the embeddings", got=repr(id)) from None
@@ -96,33 +96,50 @@ class Embeddings:
         return pd.DataFrame(self.vectors, index=pd.Index(self.ids, name="id"))
 
     def to_hdf5(self, path: str | Path) -> None:
-        """Write ``ids``, ``embeddings`` and, where present, ``residues/<id>``."""
-        import h5py  # kept out of start-up
+        """Write ``ids``, ``embeddings`` and, where present, ``residues``.
 
-        with atomic_path(path) as partial, h5py.File(partial, "w") as f:
-            f.attrs["format"] = "protclip embeddings"
-            f.attrs["format_version"] = 1
-            f.attrs["modality"] = self.modality
-            f.create_dataset("ids", data=self.ids, dtype=h5py.string_dtype())
-            f.create_dataset("embeddings", data=self.vectors)
-            for id, rows in self.residues.items():
-                f.create_dataset(f"residues/{id.replace('/', '_')}", data=rows)
+        See :mod:`protclip.inference.vector_writer` for the layout.
+        """
+        self._write(Path(path), "hdf5")
 
     def to_parquet(self, path: str | Path) -> None:
-        """Write columns ``id`` and ``embedding`` (fixed-size list of float32)."""
-        import pyarrow as pa  # kept out of start-up
-        import pyarrow.parquet as pq
+        """Write columns ``id`` and ``embedding`` (fixed-size list of float32); residues are left out."""
+        self._write(Path(path), "parquet")
 
-        flat = pa.array(np.ascontiguousarray(self.vectors).reshape(-1))
-        column = pa.FixedSizeListArray.from_arrays(flat, self.vectors.shape[1])
-        with atomic_path(path) as partial:
-            pq.write_table(
-                pa.table({"id": pa.array(self.ids), "embedding": column}), partial, use_dictionary=False
-            )
+    def _write(self, path: Path, format: Literal["hdf5", "parquet"]) -> None:
+        residues = self.residues if format == "hdf5" else {}
+        with VectorWriter(path, self.vectors.shape[1], self.modality, format=format) as writer:
+            writer.append(self.ids, self.vectors, residues)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Embeddings:
+        """Read a file of ours, HDF5 or Parquet, whatever its name.
+
+        Raises
+        ------
+        DataError
+            If the file is not such a file, or an id stands in it twice.
+        """
+        path = Path(path)
+        try:
+            with path.open("rb") as stream:
+                start = stream.read(4)
+        except OSError as error:
+            raise DataError("cannot be read", where=str(path), got=error.strerror) from None
+        found = cls._from_parquet(path) if start == b"PAR1" else cls.from_hdf5(path)
+        first: dict[str, int] = {}
+        for row, id in enumerate(found.ids):
+            if first.setdefault(id, row) != row:
+                raise DataError(
+                    "an id stands in two places",
+                    where=str(path),
+                    got=f"{id!r} in rows {first[id]} and {row}",
+                )
+        return found
 
     @classmethod
     def from_hdf5(cls, path: str | Path) -> Embeddings:
-        """Read what :meth:`to_hdf5` wrote.
+        """Read what :meth:`to_hdf5` or ``protclip embed`` wrote.
 
         Raises
         ------
@@ -133,14 +150,34 @@ class Embeddings:
 
         try:
             with h5py.File(path) as f:
-                residues: dict[str, Any] = (
-                    {k: v[:] for k, v in f["residues"].items()} if "residues" in f else {}
-                )
-                return cls(
-                    [str(i) for i in f["ids"].asstr()[:]],
-                    f["embeddings"][:].astype(np.float32),
-                    str(f.attrs["modality"]),
-                    residues,
-                )
-        except (OSError, KeyError) as error:
+                ids = [str(i) for i in f["ids"].asstr()[:]]
+                known = set(ids)
+                # Older files do not say which id a changed name stands for.
+                older = {id.replace("/", "_"): id for id in ids}
+                rows = {
+                    str(v.attrs["id"]) if "id" in v.attrs else k if k in known else older.get(k, k): v[:]
+                    for k, v in (f["residues"].items() if "residues" in f else ())
+                }
+                ordered = {id: rows.pop(id) for id in ids if id in rows}
+                vectors = f["embeddings"][:].astype(np.float32)
+                return cls(ids, vectors, str(f.attrs["modality"]), {**ordered, **rows})
+        except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise DataError(f"not an embeddings file ({error})", where=str(path)) from error
+
+    @classmethod
+    def _from_parquet(cls, path: Path) -> Embeddings:
+        import pyarrow as pa  # kept out of start-up
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(path)
+            facts = table.schema.metadata or {}
+            ids = [str(id) for id in table["id"].to_pylist()]
+            kind = table["embedding"].type
+            flat = table["embedding"].combine_chunks().flatten().to_numpy()
+            vectors = flat.astype(np.float32).reshape(len(ids), kind.list_size)
+        except (pa.ArrowException, OSError, KeyError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"not an embeddings file ({' '.join(str(error).split())[:200]})", where=str(path)
+            ) from error
+        return cls(ids, vectors, facts.get(b"modality", b"").decode())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,16 @@ from protclip.data.files.spans import FileList
 from protclip.errors import ConfigError, DataError, ProtclipError
 from protclip.inference.aligned_model import AlignedModel, load
 from protclip.inference.to_file import EmbedReport, embed_to_file, origin
+from protclip.inference.vector_writer import VectorWriter
+from protclip.inference.windows import REPEATED
 from protclip.typing import Done
+from protclip.work.fingerprint import fingerprint
+from protclip.work.locks import claim
+from protclip.work.outputs import check_output, failed_path, list_failures
+from protclip.work.unfinished import differences
+
+COUNTS = ("inputs", "embedded", "skipped", "failed", "resumed")
+"""What is counted of every shard."""
 
 
 def shard_path(folder: Path, number: int, count: int) -> Path:
@@ -55,18 +64,32 @@ def embed_shard(
     """
     shard = files.shard(number, count)
     out = shard_path(folder, number, count)
-    failures = out.with_name(out.stem + ".failed.tsv")
     if out.exists():
         made_by, rows = _facts(out)
-        if made_by != origin(model, name, shard):
+        changes = _changes(made_by, origin(model, name, shard))
+        if changes:
             raise ConfigError(
                 "a shard of another model or input is in the way",
                 where=str(out),
+                got="another " + ", another ".join(changes),
                 hint="Delete it, or choose another output folder",
             )
         done(rows)
-        return EmbedReport(rows, rows, len(_failures(failures)), out, failures, Counter())
+        failures = _failures(out)
+        skipped = sum(reason == REPEATED for _, reason in failures)
+        inputs = rows + len(failures)
+        failed = len(failures) - skipped
+        return EmbedReport(inputs, rows, skipped, failed, rows, out, failed_path(out), Counter())
     return embed_to_file(model, name, shard, out, may_be_empty=True, done=done)
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Differences that matter: content before place, which is all that older files noted."""
+    if "content" in before:
+        before, now = ({key: facts[key] for key in facts if key != "input"} for facts in (before, now))
+    else:
+        now = {key: now[key] for key in before if key in now}
+    return differences(before, now)
 
 
 @dataclass(frozen=True)
@@ -91,7 +114,7 @@ class RayWorker:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Embed the shards of a batch; a shard that fails is reported, and stops no other."""
-        rows: dict[str, list[Any]] = {key: [] for key in ("shard", "embedded", "resumed", "failed", "error")}
+        rows: dict[str, list[Any]] = {key: [] for key in ("shard", *COUNTS, "error")}
         for number in batch["shard"].tolist():
             job, error, report = self.job, "", None
             try:
@@ -99,9 +122,8 @@ class RayWorker:
             except ProtclipError as reason:
                 error = str(reason)
             rows["shard"].append(number)
-            rows["embedded"].append(report.embedded if report else 0)
-            rows["resumed"].append(report.resumed if report else 0)
-            rows["failed"].append(report.failed if report else 0)
+            for key in COUNTS:
+                rows[key].append(getattr(report, key) if report else 0)
             rows["error"].append(error)
         return rows
 
@@ -112,17 +134,25 @@ class ShardsReport:
 
     Attributes
     ----------
-    shards, embedded, resumed, failed : int
-        Shards finished; items in them, of these taken over from earlier runs, and those that failed.
+    shards, inputs, embedded, skipped, failed, resumed : int
+        Shards finished, and their items as of :class:`protclip.inference.to_file.EmbedReport`.
     errors : dict of int to str
         Shards that could not be made, with the reason.
     """
 
     shards: int = 0
+    inputs: int = 0
     embedded: int = 0
-    resumed: int = 0
+    skipped: int = 0
     failed: int = 0
+    resumed: int = 0
     errors: dict[int, str] = field(default_factory=dict)
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        """Count a finished shard."""
+        self.shards += 1
+        for key in COUNTS:
+            setattr(self, key, getattr(self, key) + int(counts[key]))
 
 
 def embed_on_ray(
@@ -188,10 +218,7 @@ def _on_ray(ray: Any, job: RayJob, workers: int | None, gpu_share: float, done: 
         if row["error"]:
             report.errors[int(row["shard"])] = str(row["error"])
             continue
-        report.shards += 1
-        report.embedded += int(row["embedded"])
-        report.resumed += int(row["resumed"])
-        report.failed += int(row["failed"])
+        report.add(row)
         done(int(row["embedded"]))
     return report
 
@@ -246,7 +273,7 @@ def check_shards(folder: Path) -> ShardSet:
             hint="Give the command that makes them again; finished ones are kept",
         )
     rows, made_by, dim = _check_rows(expected, count)
-    failed = [row for path in expected for row in _failures(path.with_name(path.stem + ".failed.tsv"))]
+    failed = [row for path in expected for row in _failures(path)]
     return ShardSet(expected, rows, dim, failed, made_by)
 
 
@@ -255,15 +282,21 @@ def _check_rows(paths: list[Path], count: int) -> tuple[int, dict[str, Any], int
     import pandas as pd  # for its hashing; both kept out of start-up
 
     hashes = []
+    contents: list[str] = []
     common: dict[str, Any] | None = None
     dim = 0
     for number, path in enumerate(paths, 1):
         made_by, _ = _facts(path)
         text, _, place = str(made_by["input"]).rpartition(" shard ")
         own = {**made_by, "input": text}
-        if not place.startswith(f"{number}/{count} ") or own != (common or own):
+        contents.append(own.pop("content", ""))
+        if common is None:
+            common = own
+        # What only one of them notes was not noted yet when the other was made.
+        differ = [key for key in own if key in common and own[key] != common[key]]
+        if not place.startswith(f"{number}/{count} ") or differ:
             raise DataError("a shard of another model, input or cut", where=str(path), got=str(made_by))
-        common = own
+        common = {key: common[key] for key in common if key in own}
         for ids, vectors in _row_groups(path):
             dim = vectors.shape[1]
             lengths = np.linalg.norm(vectors, axis=1)
@@ -277,6 +310,8 @@ def _check_rows(paths: list[Path], count: int) -> tuple[int, dict[str, Any], int
     twice = set(every[1:][every[1:] == every[:-1]].tolist())
     if twice:
         _name_repeated(paths, twice)
+    if all(contents):
+        common = {**(common or {}), "content": fingerprint(contents)}
     return len(every), common or {}, dim
 
 
@@ -305,23 +340,15 @@ def merge_shards(shards: ShardSet, out: Path) -> int:
     int
         Rows.
     """
-    import pyarrow.parquet as pq  # kept out of start-up
-
-    from protclip.files import atomic_path, atomic_write
-
     if out.suffix != ".parquet":
         raise ConfigError("shards are joined into Parquet", where=f"-o {out}", expected=".parquet")
-    facts = {"modality": shards.made_by["modality"], "made_by": json.dumps(shards.made_by)}
-    with atomic_path(out) as partial:
-        schema = pq.read_schema(shards.paths[0]).with_metadata(facts)
-        with pq.ParquetWriter(partial, schema, use_dictionary=False) as writer:
+    check_output(out, inputs=shards.paths)
+    with claim(out):
+        with VectorWriter(out, shards.dim, shards.made_by["modality"], shards.made_by) as writer:
             for path in shards.paths:
-                with pq.ParquetFile(path) as file:
-                    for group in range(file.num_row_groups):
-                        writer.write_table(file.read_row_group(group).replace_schema_metadata(facts))
-    if shards.failed:
-        lines = "".join(f"{id}\t{reason}\n" for id, reason in shards.failed)
-        atomic_write(out.with_name(out.stem + ".failed.tsv"), "id\treason\n" + lines)
+                for ids, vectors in _row_groups(path):
+                    writer.append(ids, vectors)
+        list_failures(out, shards.failed)
     return shards.rows
 
 
@@ -352,14 +379,17 @@ def _row_groups(path: Path) -> Iterator[tuple[list[str], Any]]:
         with pq.ParquetFile(path) as file:
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group)
-                flat = table["embedding"].combine_chunks().flatten().to_numpy()
-                yield table["id"].to_pylist(), flat.reshape(len(table), -1)
+                column = table["embedding"].combine_chunks()
+                rows = column.flatten().to_numpy().reshape(len(table), column.type.list_size)
+                yield table["id"].to_pylist(), rows
     except (pa.ArrowException, OSError) as error:
         raise DataError("a damaged shard", where=str(path), got=str(error)[:200]) from None
 
 
-def _failures(path: Path) -> list[tuple[str, str]]:
-    if not path.exists():
-        return []
-    rows = path.read_text(encoding="utf-8").splitlines()[1:]
-    return [(id, reason) for id, _, reason in (row.partition("\t") for row in rows)]
+def _failures(shard: Path) -> list[tuple[str, str]]:
+    """What a shard lacks, with the reason; older lists do not have its ending in their name."""
+    for path in (failed_path(shard), failed_path(shard.with_suffix(""))):
+        if path.exists():
+            rows = path.read_text(encoding="utf-8").splitlines()[1:]
+            return [(id, reason) for id, _, reason in (row.partition("\t") for row in rows)]
+    return []

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import json
-import shutil
+import zipfile
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,33 +14,43 @@ from typing import Any
 
 import numpy as np
 
+from protclip import __version__
 from protclip.errors import ConfigError, DataError
-from protclip.files import atomic_path, atomic_write
+from protclip.files import atomic_path
 from protclip.inference.aligned_model import AlignedModel, Window
 from protclip.inference.embeddings import Embeddings
+from protclip.inference.encode import resolved_precision
+from protclip.inference.input_content import input_fingerprint, reads_once
+from protclip.inference.vector_writer import VectorWriter, format_of
 from protclip.inference.windows import SeenIds
 from protclip.typing import Done
-
-SUFFIXES = (".h5", ".hdf5", ".parquet")
+from protclip.work.locks import claim
+from protclip.work.outputs import check_output, failed_path, list_failures
+from protclip.work.unfinished import Unfinished
 
 
 @dataclass
 class EmbedReport:
-    """What :func:`embed_to_file` did.
+    """What :func:`embed_to_file` did; every input is in the output, was skipped or failed.
 
     Attributes
     ----------
-    embedded, resumed, failed : int
-        Items in the output; of these, taken over from an interrupted run; items that could not be read.
+    inputs, embedded, skipped, failed : int
+        Items of the input; of these, items in the output, items whose id came before, and items that could
+        not be read.
+    resumed : int
+        Of the embedded ones, those taken over from an interrupted run.
     out, failed_list : Path
-        The output, and the list of failures (written only if there are any).
+        The output, and the list of what was skipped or failed (written only if there is any).
     remarks : Counter
         What to know of how items were treated, with the number of items embedded now.
     """
 
+    inputs: int
     embedded: int
-    resumed: int
+    skipped: int
     failed: int
+    resumed: int
     out: Path
     failed_list: Path
     remarks: Counter[str]
@@ -64,59 +75,99 @@ def embed_to_file(
     Raises
     ------
     ConfigError
-        If the suffix of ``out`` is unknown, or ``<out>.parts`` belongs to another model or input.
+        If the suffix of ``out`` is unknown, ``out`` is or lies in the input, or ``<out>.parts`` was made from
+        something else.
     DataError
-        If nothing could be embedded.
+        If nothing could be embedded, ``out`` cannot be written, or another process is writing it.
     """
-    if out.suffix not in SUFFIXES:
-        raise ConfigError("unknown output format", where=f"-o {out}", expected=" or ".join(SUFFIXES))
-    if per_residue and out.suffix == ".parquet":
+    if per_residue and format_of(out) == "parquet":
         raise ConfigError("residue features go to HDF5 only", where=f"-o {out}", expected=".h5")
-    parts = out.with_name(out.name + ".parts")
+    format_of(out)
+    check_output(out, inputs=[source])
     made_by = origin(model, name, source, per_residue=per_residue)
-    finished = _open_parts(parts, made_by)
+    keep = not reads_once(made_by["content"])
+    with claim(out), Unfinished(out, made_from(made_by, source), keep=keep) as parts:
+        return _embed(model, name, source, out, made_by, parts, may_be_empty, done)
+
+
+def _embed(
+    model: AlignedModel,
+    name: str,
+    source: Any,
+    out: Path,
+    made_by: dict[str, Any],
+    parts: Unfinished,
+    may_be_empty: bool,
+    done: Done,
+) -> EmbedReport:
     seen = SeenIds()
-    for path in finished:
-        for id in _read_part(path).ids:
+    for ids in _finished(parts):
+        for id in ids:
             seen.add(id)
     resumed = len(seen)
     done(resumed)
-    number = len(finished)
     failed: dict[str, str] = {}
     remarks: Counter[str] = Counter()
+    inputs = skipped = 0
     stream = model.stream(
         name,
         source,
-        per_residue=per_residue,
+        per_residue=made_by["per_residue"],
         skip=seen.__contains__,
         done=lambda n: _give_memory_back(),
     )
-    for window in stream:
+    for number, window in enumerate(stream, 1):
         failed |= window.failed
         remarks.update(window.remarks)
+        inputs += window.seen
+        skipped += window.repeated
         if window.ids:
-            number += 1
-            _write_part(parts / f"{number:07d}.npz", window)
+            # By its place in the input: a piece that was damaged is made again in its place.
+            _write_part(parts.folder / f"{number:07d}.npz", window)
         done(len(window.ids))
-    failed_list = out.with_name(out.stem + ".failed.tsv")
-    _write_failures(failed_list, failed)
-    paths = sorted(parts.glob("*.npz"))
+    failed_list = failed_path(out)
+    list_failures(out, failed.items())
+    paths = parts.pieces("*.npz")
     if not (paths or may_be_empty):
-        shutil.rmtree(parts)
+        parts.remove()
         raise DataError(
             "nothing could be embedded",
             where=str(source),
             got=next(iter(failed.values()), "an empty input"),
             hint=f"All failures are in {failed_list}" if failed else None,
         )
-    total = _assemble(paths, out, made_by, model.dim)
-    shutil.rmtree(parts)
-    return EmbedReport(total, resumed, len(failed), out, failed_list, remarks)
+    with VectorWriter(out, model.dim, name, made_by) as writer:
+        for path in paths:
+            part = _read_part(path)
+            writer.append(part.ids, part.vectors, part.residues)
+    return EmbedReport(
+        inputs, writer.rows, skipped, len(failed) - skipped, resumed, out, failed_list, remarks
+    )
 
 
 def origin(model: AlignedModel, name: str, source: Any, *, per_residue: bool = False) -> dict[str, Any]:
-    """What an output is made from: two runs with the same origin give the same output."""
-    return {"model": model.fingerprint, "modality": name, "input": str(source), "per_residue": per_residue}
+    """What an output is made from, as the file says it."""
+    return {
+        "model": model.fingerprint,
+        "modality": name,
+        "input": str(source),
+        "per_residue": per_residue,
+        "content": input_fingerprint(model.towers.sides[name], source) if name in model.towers.sides else "",
+        "precision": resolved_precision(model.towers.log_scale.device, model.precision),
+    }
+
+
+def made_from(made_by: dict[str, Any], source: Any) -> dict[str, Any]:
+    """What decides an output, by names for the user: two runs with the same give the same output."""
+    return {
+        "input content": made_by["content"],
+        **({"input name": source.name} if isinstance(source, Path) else {}),
+        "model": made_by["model"],
+        "modality": made_by["modality"],
+        "precision": made_by["precision"],
+        "choice of --per-residue": made_by["per_residue"],
+        "version of protclip": __version__,
+    }
 
 
 def _give_memory_back() -> None:
@@ -129,22 +180,13 @@ def _give_memory_back() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def _open_parts(parts: Path, made_by: dict[str, Any]) -> list[Path]:
-    note = parts / "made_by.json"
-    if note.exists():
-        before = json.loads(note.read_text())
-        if before != made_by:
-            changed = ", ".join(key for key in made_by if before.get(key) != made_by[key])
-            raise ConfigError(
-                "an interrupted run of another kind is in the way",
-                where=str(parts),
-                got=f"another {changed}",
-                hint="Finish that run with its own command, delete the folder, or choose another output",
-            )
-        return sorted(parts.glob("*.npz"))
-    parts.mkdir(parents=True, exist_ok=True)
-    atomic_write(note, json.dumps(made_by))
-    return []
+def _finished(parts: Unfinished) -> Iterator[list[str]]:
+    """Ids of the finished pieces; one that is damaged is removed, and made again."""
+    for path in parts.pieces("*.npz"):
+        try:
+            yield _read_part(path).ids
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, DataError):
+            path.unlink()
 
 
 def _write_part(path: Path, window: Window) -> None:
@@ -153,7 +195,7 @@ def _write_part(path: Path, window: Window) -> None:
     with atomic_path(path) as partial, partial.open("wb") as stream:
         np.savez(
             stream,
-            ids=np.array([id.encode() for id in window.ids]),
+            ids=np.frombuffer(json.dumps(window.ids).encode(), np.uint8),
             vectors=window.vectors,
             lengths=np.array(lengths, np.int64),
             rows=rows.astype(np.float32),
@@ -162,63 +204,6 @@ def _write_part(path: Path, window: Window) -> None:
 
 def _read_part(path: Path) -> Embeddings:
     with np.load(path) as part:
-        ids = [id.decode() for id in part["ids"]]
+        ids = json.loads(part["ids"].tobytes())
         pieces = np.split(part["rows"], np.cumsum(part["lengths"])[:-1]) if len(part["lengths"]) else []
         return Embeddings(ids, part["vectors"], "", dict(zip(ids, pieces, strict=False)))
-
-
-def _write_failures(path: Path, failed: dict[str, str]) -> None:
-    if not failed:
-        path.unlink(missing_ok=True)
-        return
-    rows = "".join(f"{id}\t{' '.join(reason.split())}\n" for id, reason in failed.items())
-    atomic_write(path, "id\treason\n" + rows)
-
-
-def _assemble(paths: list[Path], out: Path, made_by: dict[str, Any], dim: int) -> int:
-    """Join the parts, one in memory at a time."""
-    writer = _to_parquet if out.suffix == ".parquet" else _to_hdf5
-    with atomic_path(out) as partial:
-        return writer(paths, partial, made_by, dim)
-
-
-def _to_hdf5(paths: list[Path], partial: Path, made_by: dict[str, Any], dim: int) -> int:
-    import h5py  # kept out of start-up
-
-    total = 0
-    with h5py.File(partial, "w") as f:
-        f.attrs.update(
-            {"format": "protclip embeddings", "format_version": 1, "modality": made_by["modality"]}
-        )
-        f.attrs["made_by"] = json.dumps(made_by)
-        ids = f.create_dataset("ids", (0,), h5py.string_dtype(), maxshape=(None,), chunks=(4096,))
-        vectors = f.create_dataset(
-            "embeddings", (0, dim), np.float32, maxshape=(None, dim), chunks=(1024, dim)
-        )
-        for path in paths:
-            part = _read_part(path)
-            ids.resize(total + len(part), 0)
-            vectors.resize(total + len(part), 0)
-            ids[total:], vectors[total:] = part.ids, part.vectors
-            for id, rows in part.residues.items():
-                f.create_dataset(f"residues/{id.replace('/', '_')}", data=rows)
-            total += len(part)
-    return total
-
-
-def _to_parquet(paths: list[Path], partial: Path, made_by: dict[str, Any], dim: int) -> int:
-    import pyarrow as pa  # kept out of start-up
-    import pyarrow.parquet as pq
-
-    total = 0
-    facts = {"modality": made_by["modality"], "made_by": json.dumps(made_by)}
-    schema = pa.schema([("id", pa.string()), ("embedding", pa.list_(pa.float32(), dim))], metadata=facts)
-    # Hardly two values are equal: a dictionary of them takes memory and makes the file a third larger.
-    with pq.ParquetWriter(partial, schema, use_dictionary=False) as writer:
-        for path in paths:
-            part = _read_part(path)
-            flat = pa.array(np.ascontiguousarray(part.vectors).reshape(-1))
-            column = pa.FixedSizeListArray.from_arrays(flat, dim)
-            writer.write_table(pa.table([pa.array(part.ids), column], schema=schema))
-            total += len(part)
-    return total

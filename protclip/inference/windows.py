@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -11,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protclip.errors import ProtclipError
+
+REPEATED = "the id stands twice in the input; only the first counts"
 
 
 class Readable(NamedTuple):
@@ -21,15 +24,18 @@ class Readable(NamedTuple):
     ids, items : list
         Readable items in input order.
     failed : dict
-        Id -> reason, for items that could not be read and for repeated ids.
+        Id -> reason, for items that could not be read and for repeated ids, each under a name of its own.
     seen : int
         Items of the window, passed-over ones included.
+    repeated : int
+        Those of ``failed`` that are there for their id alone.
     """
 
     ids: list[str]
     items: list[Any]
     failed: dict[str, str]
     seen: int
+    repeated: int = 0
 
 
 class SeenIds:
@@ -102,18 +108,26 @@ def readable_windows(
     {'b': 'bad', 'a (again)': 'the id stands twice in the input; only the first counts'}
     """
     seen = SeenIds()
+    again: Counter[str] = Counter()
     stream = iter(source)
     while chunk := list(itertools.islice(stream, size)):
-        window = Readable([], [], {}, len(chunk))
-        for id, item in chunk:
+        ids: list[str] = []
+        items: list[Any] = []
+        failed: dict[str, str] = {}
+        repeated = 0
+        for name, item in chunk:
             if isinstance(item, Exception) and not isinstance(item, ProtclipError):
                 raise item
+            # Names of files need not be text; what is not can be written nowhere.
+            id = str(name).encode("utf-8", "backslashreplace").decode()
             if id in seen:  # first, so that a bad record does not report its good namesake as failed
-                window.failed[f"{id} (again)"] = "the id stands twice in the input; only the first counts"
+                again[id] += 1
+                failed[f"{id} (again)" if again[id] == 1 else f"{id} (again, {again[id]})"] = REPEATED
+                repeated += 1
             elif isinstance(item, ProtclipError):
-                window.failed[id] = str(item)
+                failed[id] = str(item)
             elif not skip(id):
-                window.ids.append(id)
-                window.items.append(item)
+                ids.append(id)
+                items.append(item)
             seen.add(id)
-        yield window
+        yield Readable(ids, items, failed, len(chunk), repeated)

@@ -121,11 +121,21 @@ def _folder(folder: Path) -> list[tuple[str, str]]:
         visited.add(real)
         names += [os.path.relpath(os.path.join(place, name), folder) for name in files]  # noqa: PTH118
     names.sort()
+    return list(zip(names, file_digests([folder / name for name in names]), strict=True))
 
-    def digest(name: str) -> str:
-        path = folder / name
-        return file_digest(path) if path.is_file() else "no file"  # a broken link, a pipe
+
+def file_digests(paths: Sequence[Path]) -> list[str]:
+    """Checksums of files, several at once; what is no file, as a broken link or a pipe, has none.
+
+    Raises
+    ------
+    DataError
+        If one cannot be read.
+    """
+
+    def digest(path: Path) -> str:
+        return file_digest(path) if path.is_file() else "no file"
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with ThreadPoolExecutor(min(READERS, cores)) as pool:
-        return list(zip(names, pool.map(digest, names), strict=True))
+        return list(pool.map(digest, paths))

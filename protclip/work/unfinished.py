@@ -99,6 +99,8 @@ class Unfinished:
         where the result depends on it.
     ending : str
         What is put to the name of the output.
+    keep : bool
+        False for work that cannot be taken up again: an error leaves nothing of it.
 
     Attributes
     ----------
@@ -134,8 +136,10 @@ class Unfinished:
     False
     """
 
-    def __init__(self, output: Path, made_from: Mapping[str, Any], *, ending: str = ".parts") -> None:
-        self.output, self.made_from = output, dict(made_from)
+    def __init__(
+        self, output: Path, made_from: Mapping[str, Any], *, ending: str = ".parts", keep: bool = True
+    ) -> None:
+        self.output, self.made_from, self.keep = output, dict(made_from), keep
         self.folder = output.with_name(output.name + ending)
         self.taken_up = False
 
@@ -172,7 +176,7 @@ class Unfinished:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None or not self.pieces():
+        if kind is None or not self.keep or not self.pieces():
             self.remove()
         if is_full(error):
             raise DataError(

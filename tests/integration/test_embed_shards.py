@@ -53,8 +53,8 @@ def test_shards_joined_are_the_whole(model, fasta, tmp_path, run_folder, cli):
     joined, expected = table(tmp_path / "joined.parquet"), table(whole)
     assert list(joined) == list(expected)
     np.testing.assert_allclose(np.stack([*joined.values()]), np.stack([*expected.values()]), atol=2e-6)
-    assert (tmp_path / "joined.failed.tsv").read_text() == (
-        out / "shard-00002-of-00003.failed.tsv"
+    assert (tmp_path / "joined.parquet.failed.tsv").read_text() == (
+        out / "shard-00002-of-00003.parquet.failed.tsv"
     ).read_text()
 
 
@@ -210,7 +210,7 @@ def test_ray_makes_the_same_shards(model, fasta, tmp_path, run_folder, cli):
         done.unlink()
         command = ["embed", run_folder, "-i", fasta, "-o", tmp_path / "ray", "--shards", 5]
         said = cli(*command, "--engine", "ray", "--workers", 1, "--device", "cpu").output
-        assert "5 of 5 shards: 40 embedded" in said
+        assert "5 of 5 shards: 41 inputs: 40 embedded" in said
     finally:
         ray.shutdown()
     assert check_shards(tmp_path / "ray").rows == 40

@@ -106,9 +106,9 @@ def test_bad_records_of_a_fasta_file_are_listed(
     path = tmp_path / "mixed.fasta"
     path.write_text(">a\nMKTAY\n>b\nMK1\n>none\n>a\nM!\n>b\nGG\n>c\nGAVL\n")
     result = cli("embed", run_folder, "-i", path, "-o", tmp_path / "out.h5", "--device", "cpu")
-    assert "2 embedded; 4 failed" in " ".join(result.output.split())
+    assert "6 inputs: 2 embedded, 2 skipped, 2 failed, listed in" in " ".join(result.output.split())
     assert Embeddings.from_hdf5(tmp_path / "out.h5").ids == ["a", "c"]
-    failed = dict(row.split("\t") for row in (tmp_path / "out.failed.tsv").read_text().splitlines()[1:])
+    failed = dict(row.split("\t") for row in (tmp_path / "out.h5.failed.tsv").read_text().splitlines()[1:])
     # The good record "a" is not called bad for its namesake's sake, nor is a second "b" taken for the first.
     assert sorted(failed) == ["a (again)", "b", "b (again)", "none"]
     assert failed["b"].startswith(f"{path}:4: not a residue letter")
@@ -182,8 +182,8 @@ def test_embed_command_lists_failures_and_knows_structures(
     (folder / "broken.cif").write_text("data_x\n_cell.length_a 1\n")
     out = tmp_path / "out.parquet"
     result = cli("embed", run_folder, "-i", folder, "-o", out, "--device", "cpu")
-    assert "2 embedded; 1 failed" in " ".join(result.output.split())
-    lines = (tmp_path / "out.failed.tsv").read_text().splitlines()
+    assert "3 inputs: 2 embedded, 0 skipped, 1 failed" in " ".join(result.output.split())
+    lines = (tmp_path / "out.parquet.failed.tsv").read_text().splitlines()
     assert lines[0] == "id\treason"
     assert lines[1].startswith("broken.cif\t")
 
@@ -226,7 +226,9 @@ def test_embed_survives_kill_9(run_folder: Path, tmp_path: Path, command: list[s
         cli("embed", run_folder, "-i", tmp_path / "other.fasta", "-o", out, "--device", "cpu")
     result = cli(*arguments)
     text = " ".join(result.output.split())
-    assert "9000 embedded, of these 2048 by an earlier" in text or "9000 embedded, of these 4096" in text
+    assert (
+        "9000 inputs: 9000 embedded (2048 of them by an earlier" in text or "9000 embedded (4096 of" in text
+    )
     found = Embeddings.from_hdf5(out)
     assert found.ids == [f"s{i}" for i in range(9000)]
     assert np.isfinite(found.vectors).all()
