@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,11 +46,15 @@ class Predicted:
     probabilities : float64 array [n, classes]
     failed : dict
         Id -> why there is no prediction.
+    seen, repeated : int
+        Inputs of the window, those that are passed over included; those of ``failed`` whose id came before.
     """
 
     ids: list[str] = field(default_factory=list)
     probabilities: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
     failed: dict[str, str] = field(default_factory=dict)
+    seen: int = 0
+    repeated: int = 0
 
 
 class Head:
@@ -111,8 +115,21 @@ class Head:
         """What the inputs must be: ``sequence``, ``structure`` or ``vectors``."""
         return self.inputs.needs
 
-    def stream(self, source: Any, *, done: Done = lambda n: None) -> Iterator[Predicted]:
+    def stream(
+        self,
+        source: Any,
+        *,
+        skip: Callable[[str], bool] = lambda id: False,
+        done: Done = lambda n: None,
+    ) -> Iterator[Predicted]:
         """Probabilities window by window, in input order and constant memory.
+
+        Parameters
+        ----------
+        skip : callable
+            Ids for which it is True are passed over (done before).
+        done : callable
+            Told the number of inputs of each finished window.
 
         Raises
         ------
@@ -121,8 +138,13 @@ class Head:
         """
         source = self.inputs.recognise(source)
         alone = self.sequences_alone(source)
-        for readable in readable_windows(self.inputs.read(source, alone), WINDOW):
-            result = Predicted(ids=readable.ids, failed=readable.failed)
+        for readable in readable_windows(self.inputs.read(source, alone), WINDOW, skip=skip):
+            result = Predicted(
+                ids=readable.ids,
+                failed=readable.failed,
+                seen=readable.seen,
+                repeated=readable.repeated,
+            )
             self._compute(readable.items, result, alone)
             done(readable.seen)
             yield result

@@ -15,7 +15,7 @@ from protclip.modalities.sequence.adapter import SequenceModality
 from protclip.modalities.sequence.lora import add_lora
 from protclip.modalities.structure import StructureModality
 from protclip.modalities.vectors import VectorsModality
-from protclip.model.folder import file_fingerprint, find_model
+from protclip.model.folder import find_model
 from protclip.model.two_tower import TwoTower
 from protclip.structure.encoders.by_name import EncoderConfig, encoder_config
 from protclip.structure.encoders.encoder import CDConvConfig
@@ -23,6 +23,7 @@ from protclip.tasks.config import FinetuneConfig
 from protclip.tasks.definitions import Recipe
 from protclip.tasks.serial import WIDTH, widen
 from protclip.typing import Say
+from protclip.work.fingerprint import file_digest
 
 
 @dataclass
@@ -65,7 +66,7 @@ def build_towers(
         parent = Parent(
             {
                 "path": str(folder),
-                "fingerprint": file_fingerprint(folder / "model.safetensors"),
+                "fingerprint": file_digest(folder / "model.safetensors"),
                 "objective": str(facts.get("objective", "")),
                 "corpus_fingerprint": str(facts.get("corpus_fingerprint", "")),
             },

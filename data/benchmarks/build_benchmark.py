@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,11 +26,12 @@ from protclip.data.benchmarks.sample import sample_benchmark
 from protclip.data.corpus.build import parse_items
 from protclip.data.corpus.parse import Failure, Item, ReadSettings, reader_version
 from protclip.data.corpus.store import Corpus
-from protclip.data.files.download import file_digest
 from protclip.data.files.unzip import extract_zip
 from protclip.errors import DataError, ProtclipError
 from protclip.files import cache_dir
+from protclip.work.fingerprint import file_digest
 from protclip.work.locks import file_lock
+from protclip.work.unfinished import Unfinished
 
 if TYPE_CHECKING:
     from protclip.structure.protein import Protein
@@ -156,8 +157,14 @@ def build_benchmark(
         raise DataError(
             "number of workers out of range", where="--workers", got=str(workers), expected=">= 1"
         )
-    with file_lock(out.with_name(out.name + ".lock")):
-        partial = Path(work) if work is not None else out.with_name(out.name + ".partial")
+    with ExitStack() as stack:
+        stack.enter_context(file_lock(out.with_name(out.name + ".lock")))
+        if work is not None:
+            partial = Path(work)
+        else:
+            # Pieces are known by the files that they were read from, whatever the task.
+            own = Unfinished(out, {"kind of output": "benchmark"}, ending=".partial")
+            partial = stack.enter_context(own).folder
         facts: dict[str, object] = {}
         if archive is not None:
             if task in ("fold", "reaction") or lists is not None or structures is not None:
@@ -178,10 +185,7 @@ def build_benchmark(
             if not structures.is_dir():
                 extract_zip(path, structures)
         found, items, missing = _collect(task, lists, structures)
-        report = _write(found, items, missing, out, partial, facts, workers, progress)
-        if work is None:
-            shutil.rmtree(partial, ignore_errors=True)
-    return report
+        return _write(found, items, missing, out, partial, facts, workers, progress)
 
 
 def _collect(

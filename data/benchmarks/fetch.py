@@ -13,11 +13,12 @@ from protclip.data.benchmarks.build_benchmark import read_lists
 from protclip.data.benchmarks.chain_files import split_chain_id
 from protclip.data.benchmarks.pdb_entries import fetch_entries
 from protclip.data.files.archive import extract_tar
-from protclip.data.files.download import download, file_digest
+from protclip.data.files.download import download
 from protclip.data.files.unzip import extract_zip
 from protclip.errors import DataError
 from protclip.files import atomic_path, cache_dir
 from protclip.typing import Say
+from protclip.work.fingerprint import file_digest
 
 RECORD = "SOURCE.json"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -27,10 +26,11 @@ from protclip.data.corpus.parse import (
 )
 from protclip.data.corpus.store import Corpus, CorpusWriter
 from protclip.errors import DataError
-from protclip.files import atomic_path
 from protclip.files import cache_dir as default_cache_dir
 from protclip.typing import Done, Say
-from protclip.work.locks import file_lock
+from protclip.work.locks import claim, file_lock
+from protclip.work.outputs import check_output, failed_path, list_failures
+from protclip.work.unfinished import Unfinished
 
 CHUNK_FILES = 32
 """Files parsed between two shards, the most work that a kill can cost each worker, in a small folder."""
@@ -94,11 +94,6 @@ class BuildReport:
         return "\n".join(lines)
 
 
-def failed_path(out: Path) -> Path:
-    """Where the list of failed files of a corpus stands."""
-    return out.with_name(out.name + ".failed.tsv")
-
-
 def sample_corpus_dir() -> Path:
     """Folder of the small CATH corpus that ships with the package.
 
@@ -146,7 +141,10 @@ def build_corpus(
     Raises
     ------
     DataError
-        If the folder or a list is unusable, no file gives a protein, or `out` cannot be written.
+        If the folder or a list is unusable, no file gives a protein, `out` cannot be written, or another
+        process is writing it.
+    ConfigError
+        If `out` is an input.
 
     Examples
     --------
@@ -164,7 +162,10 @@ def build_corpus(
         raise DataError(
             "number of workers out of range", where="--workers", got=str(workers), expected="at least 1"
         )
-    with file_lock(out.with_name(out.name + ".lock")):
+    check_output(
+        out, inputs=[cath_dir, *(p for p in (boundaries, domain_list) if p is not None)], inside=True
+    )
+    with claim(out):
         return _build(folder, make_items(folder), out, settings, workers, progress)
 
 
@@ -180,8 +181,9 @@ def cached_corpus(
 ) -> Path:
     """Corpus file of a CATH folder in the cache, built when there is none or the folder has changed.
 
-    The name depends on the folder's path, every file's name, size and modification time, the domain
-    list, the settings and the reader's code. Several processes may ask at once: one builds.
+    The name depends on the folder's path, every file's name, size and times (that of the last change among
+    them, which no program can set back), the domain list, the settings and the reader's code. Several
+    processes may ask at once: one builds.
 
     Parameters
     ----------
@@ -240,7 +242,6 @@ def _build(
     progress: bool,
 ) -> BuildReport:
     labels = read_domain_list(folder.list_path) if folder.list_path else {}
-    partial = out.with_name(out.name + ".partial")
     failures: list[Failure] = []
     provenance: dict[str, Any] = {
         "protclip": __version__,
@@ -252,7 +253,8 @@ def _build(
         "notices": list(folder.notices),
     }
     writer = CorpusWriter(out, labels, provenance)
-    with ExitStack() as stack:
+    # Pieces are known by the files that they were read from: any build may take up those of any other.
+    with Unfinished(out, {"kind of output": "corpus"}, ending=".partial") as pieces, ExitStack() as stack:
 
         def merge(shard: Path) -> None:
             if not writer.is_open:
@@ -263,19 +265,18 @@ def _build(
                     writer.add_raw(facts, values)
 
         # Merged while the workers read on.
-        _, resumed = parse_items(items, partial, settings, workers, progress, ready=merge)
+        _, resumed = parse_items(items, pieces.folder, settings, workers, progress, ready=merge)
         writer.provenance["failed"] = len(failures)
         writer.provenance["first_failure"] = str(failures[0]) if failures else ""
-        _list_failures(failures, out)
+        list_failures(out, failures, ("id", "file", "reason"))
         if not len(writer):
-            shutil.rmtree(partial, ignore_errors=True)
+            pieces.remove()
             raise DataError(
                 "no file gave a protein",
                 where=str(folder.root),
                 got=f"{len(failures)} failures, first: {failures[0]}",
                 hint=f"See {failed_path(out)}",
             )
-    shutil.rmtree(partial, ignore_errors=True)
     report = _report(out)
     if report is None:
         raise DataError("the corpus just written cannot be read", where=str(out), hint="Is the disk sound?")
@@ -366,16 +367,6 @@ def _finished(shard: Path) -> int | None:
             return None if any(reason.startswith(UNEXPECTED) for *_, reason in failures) else len(done)
     except DataError:
         return None
-
-
-def _list_failures(failures: list[Failure], out: Path) -> None:
-    path = failed_path(out)
-    if not failures:
-        path.unlink(missing_ok=True)
-        return
-    lines = ["\t".join(" ".join(field.split()) for field in failure) for failure in failures]
-    with atomic_path(path) as temporary:
-        temporary.write_text("\n".join(["id\tfile\treason", *lines]) + "\n", encoding="utf-8")
 
 
 def available_cores() -> int:

@@ -72,14 +72,15 @@ def make_items(folder: CathFolder) -> list[Item]:
 
 
 def stamp(items: list[Item], settings: ReadSettings) -> str:
-    """A digest that changes with the files (name, size, time), the settings and the reader."""
+    """A digest that changes with the files (name, size, times), the settings and the reader."""
     digest = hashlib.sha256(f"{FORMAT_VERSION} {reader_version()} {asdict(settings)}".encode())
     for item in items:
         try:
             facts = os.stat(item.path)  # noqa: PTH116  (a path object costs more than the look)
-            state = (facts.st_size, facts.st_mtime_ns)
+            # The time of the last change cannot be set back, as that of the last modification is by a copy.
+            state = (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
         except OSError:
-            state = (0, 0)
+            state = (0, 0, 0)
         name = os.path.basename(item.path)  # noqa: PTH119
         digest.update(repr((name, *item[::2], item.chopping, *state)).encode())
     return digest.hexdigest()

@@ -11,10 +11,11 @@ from typing import Literal
 
 from protclip.data.corpus.cath import read_domain_list
 from protclip.data.files.archive import extract_tar
-from protclip.data.files.download import download, file_digest
+from protclip.data.files.download import download
 from protclip.errors import ConfigError, DataError
 from protclip.files import atomic_path, cache_dir
 from protclip.typing import Say
+from protclip.work.fingerprint import file_digest
 
 CATH = "https://download.cathdb.info/cath/releases"
 LICENCE = "CATH data: CC BY 4.0, Orengo group, University College London; PDB coordinates: CC0 1.0"

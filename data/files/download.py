@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -17,6 +16,10 @@ from urllib.parse import urlsplit
 from protclip import __version__
 from protclip.errors import DownloadError
 from protclip.files import sync
+from protclip.work.fingerprint import file_digest
+from protclip.work.locks import claim
+from protclip.work.outputs import check_output
+from protclip.work.unfinished import is_full
 
 if TYPE_CHECKING:
     import requests
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 BLOCK = 1 << 16
 SPARE = 64 << 20
 """Bytes that have to stay free on the disk."""
+
+ROOM_CHECK = 64 << 20
+"""Bytes after which the room on the disk is looked at again."""
 
 ATTEMPTS = 4
 """Fruitless attempts at one address; one that brought bytes does not count."""
@@ -79,6 +85,8 @@ def download(
     DownloadError
         If no address gives the file, it fails its checksum, the disk is too full, or ``PROTCLIP_OFFLINE`` is
         set.
+    DataError
+        If `dest` cannot be written, or another process is fetching it.
     """
     addresses = [urls] if isinstance(urls, str) else list(urls)
     dest = Path(dest)
@@ -87,10 +95,21 @@ def download(
         return dest
     if os.environ.get("PROTCLIP_OFFLINE"):
         raise DownloadError("downloads are switched off by PROTCLIP_OFFLINE", where=str(dest), hint=by_hand)
-    try:
-        dest.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DownloadError("cannot be written", where=str(dest.parent), got=error.strerror) from None
+    check_output(dest)
+    with claim(dest):
+        return _fetch(addresses, dest, expected, size, progress, by_hand, timeout, backoff)
+
+
+def _fetch(
+    addresses: Sequence[str],
+    dest: Path,
+    expected: dict[str, str | None],
+    size: int | None,
+    progress: bool,
+    by_hand: str | None,
+    timeout: tuple[float, float],
+    backoff: float,
+) -> Path:
     partial = dest.with_name(dest.name + ".partial")
     reasons = []
     with _bar(progress, dest.name) as advance:
@@ -104,9 +123,12 @@ def download(
                     if reason is not None:
                         transfer.discard()
             if reason is None:
-                sync(partial)
-                partial.replace(dest)
-                transfer.state.unlink(missing_ok=True)
+                try:
+                    sync(partial)
+                    partial.replace(dest)
+                    transfer.state.unlink(missing_ok=True)
+                except OSError as error:
+                    raise _not_written(partial, error) from error
                 return dest
             reasons.append(reason)
     raise DownloadError(
@@ -126,15 +148,6 @@ def _told_once(addresses: Sequence[str], reasons: Sequence[str]) -> str:
     return "; ".join(f"{url}: {reason}" for url, reason in zip(addresses, reasons, strict=True))
 
 
-def file_digest(path: Path, kind: str = "sha256") -> str:
-    """Checksum of a file in hexadecimal."""
-    digest = hashlib.new(kind, usedforsecurity=False)
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _mismatch(path: Path, expected: dict[str, str | None], size: int | None) -> str | None:
     """Why a complete file is not the one wanted; None if it is."""
     if size is not None and path.stat().st_size != size:
@@ -143,6 +156,17 @@ def _mismatch(path: Path, expected: dict[str, str | None], size: int | None) -> 
         if wanted is not None and (found := file_digest(path, kind)) != wanted.lower():
             return f"wrong {kind}: {found} instead of {wanted.lower()}"
     return None
+
+
+def _not_written(partial: Path, error: OSError) -> DownloadError:
+    return DownloadError(
+        "the disk is full" if is_full(error) else "cannot be written",
+        where=str(partial),
+        got=error.strerror or str(error),
+        hint="What has arrived is kept: make room and give the same command again"
+        if is_full(error)
+        else None,
+    )
 
 
 class _Transfer:
@@ -198,9 +222,7 @@ class _Transfer:
             except requests.RequestException as error:
                 return f"{type(error).__name__}: {error}"
             except OSError as error:
-                raise DownloadError(
-                    "cannot be written", where=str(self.partial), got=error.strerror or str(error)
-                ) from None
+                raise _not_written(self.partial, error) from error
             fruitless = 0 if self.have > before else fruitless + 1
             if fruitless >= ATTEMPTS:
                 break
@@ -248,7 +270,7 @@ class _Transfer:
         else:
             have = 0
             length = response.headers.get("Content-Length", "")
-            total = int(length) if length.isdigit() else None
+            total = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
             etag = response.headers.get("ETag", "")
             # A weak ETag does not promise equal bytes, and may not be used to continue.
             validator = (
@@ -258,26 +280,35 @@ class _Transfer:
         if self.size is not None and total is not None and total != self.size:
             self.discard()
             return f"the server offers {total} bytes, expected {self.size}"
-        free = shutil.disk_usage(self.partial.parent).free
-        if (total or self.size or 0) - have + SPARE > free:
-            raise DownloadError(
-                "not enough room on the disk",
-                where=str(self.partial.parent),
-                got=f"{free / 1e9:.2f} GB free",
-                expected=f"{((total or self.size or 0) - have + SPARE) / 1e9:.2f} GB",
-            )
+        self._refuse_full((total or self.size or 0) - have)
+        most = total if total is not None else self.size
         self.advance(have, total)
         with self.partial.open("ab" if have else "wb") as stream:
             for block in response.iter_content(BLOCK):
                 stream.write(block)
                 have += len(block)
                 self.advance(have, total)
+                if most is not None and have > most:
+                    break
+                if have // ROOM_CHECK != (have - len(block)) // ROOM_CHECK:
+                    self._refuse_full()
         if total is not None and have < total:
             raise _Retry(f"the connection broke off after {have} of {total} bytes")
-        if total is not None and have > total:
+        if most is not None and have > most:
             self.discard()
-            return f"{have} bytes instead of {total}"
+            return f"{have} bytes or more instead of {most}"
         return None
+
+    def _refuse_full(self, needed: int = 0) -> None:
+        """Stop before the disk is full: a body of unknown length may have no end."""
+        free = shutil.disk_usage(self.partial.parent).free
+        if needed + SPARE > free:
+            raise DownloadError(
+                "not enough room on the disk",
+                where=str(self.partial.parent),
+                got=f"{free / 1e9:.2f} GB free",
+                expected=f"{(needed + SPARE) / 1e9:.2f} GB",
+            )
 
 
 @contextmanager

@@ -69,9 +69,12 @@ def predict(
         )
     finally:
         display.end()
-    text = f"{report.predicted} predicted"
-    if report.failed:
-        text += f"; {report.failed} failed, listed in {report.failed_list}"
+    text = f"{report.inputs} inputs: {report.predicted} predicted"
+    if report.resumed:
+        text += f" ({report.resumed} of them by an earlier, interrupted run)"
+    text += f", {report.skipped} skipped, {report.failed} failed"
+    if report.failed_list:
+        text += f", listed in {report.failed_list}"
     typer.echo(f"{text}: {report.out}")
 
 

@@ -23,9 +23,10 @@ from protclip.inference.inputs import Recognised, recognise
 from protclip.inference.progress import showing
 from protclip.inference.shortcuts import Shortcuts
 from protclip.inference.windows import readable_windows
-from protclip.model.folder import file_fingerprint, find_model, newest_run
+from protclip.model.folder import find_model, newest_run
 from protclip.model.two_tower import TwoTower
 from protclip.typing import Display, Done
+from protclip.work.fingerprint import file_digest
 
 WINDOW = 2048
 """Items that are sorted by length and embedded together; bounds the memory of a stream."""
@@ -83,7 +84,7 @@ class AlignedModel(Shortcuts):
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the weights."""
-        return file_fingerprint(self.path / "model.safetensors")
+        return file_digest(self.path / "model.safetensors")
 
     def embed(
         self,

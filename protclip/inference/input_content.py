@@ -18,12 +18,13 @@ TAIL = 16 << 20
 """Bytes behind a stretch of a file that still count: the last item that begins in it may end there."""
 
 
-def input_fingerprint(side: Modality[Any], source: Any) -> str:
+def input_fingerprint(side: Modality[Any] | None, source: Any) -> str:
     """Fingerprint of what a side reads of an input, by content.
 
-    Of a folder those files count that the side reads, with their relative names; of a file its name too,
-    since the ids of its items may come from it. Of a shard its stretches of files count. Objects in memory
-    count by their values. What can be read only once has another one each time: see :func:`reads_once`.
+    Of a folder those files count that the side reads (without a side, all), with their relative names; of a
+    file its name too, since the ids of its items may come from it. Of a shard its stretches of files count.
+    Objects in memory count by their values. What can be read only once has another one each time: see
+    :func:`reads_once`.
     """
     if isinstance(source, Shard):
         return fingerprint([_span(span) for span in source.spans])
@@ -31,7 +32,7 @@ def input_fingerprint(side: Modality[Any], source: Any) -> str:
         source = Path(source)
     if isinstance(source, Path):
         if source.is_dir():
-            files = side.files(source)
+            files = [source] if side is None else side.files(source)
             if files == [source]:
                 return fingerprint(source)
             names = [os.path.relpath(file, source) for file in files]

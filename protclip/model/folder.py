@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from torch import nn
 
 import protclip
 from protclip.errors import ConfigError, WeightsError
-from protclip.files import atomic_write, read_toml, write_toml
+from protclip.files import atomic_path, atomic_write, read_toml, write_toml
 
 MODEL_FORMAT = 1
 
@@ -39,7 +38,8 @@ def write_folder(folder: Path, module: nn.Module, config: Mapping[str, Any], *, 
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    save_file(weights, partial / "model.safetensors")
+    with atomic_path(partial / "model.safetensors") as weights_path:  # whose writer makes private files
+        save_file(weights, weights_path)
     versions = {"format_version": MODEL_FORMAT, "protclip_version": protclip.__version__}
     write_toml(partial / "config.toml", {**versions, **config})
     atomic_write(partial / "README.md", card)
@@ -103,15 +103,6 @@ def read_weights(folder: Path, module: nn.Module) -> None:
             got=str(error).split("\n")[-1].strip(),
             hint="The folder is mixed from two models or damaged; copy it again",
         ) from error
-
-
-def file_fingerprint(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def find_model(path: Path) -> Path:

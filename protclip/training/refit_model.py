@@ -15,13 +15,14 @@ from protclip.config.pretraining import PretrainConfig
 from protclip.errors import ConfigError
 from protclip.files import atomic_write
 from protclip.inference.encode import encode
-from protclip.model.folder import file_fingerprint, find_model
+from protclip.model.folder import find_model
 from protclip.model.two_tower import TwoTower
 from protclip.relations.pairs import AlignmentData, Side, Source
 from protclip.training.finish import assess_model
 from protclip.training.refit import refit_heads
 from protclip.training.report import ranks_table
 from protclip.typing import Say
+from protclip.work.fingerprint import file_digest
 
 SPLIT = ("split_seed", "valid_fraction", "test_fraction")
 
@@ -84,7 +85,7 @@ def refit_model(
     if out.exists():
         raise ConfigError("something is there already", where=f"-o {out}", hint="Choose another folder")
     model, facts = TwoTower.load(parent, device)
-    fingerprint = file_fingerprint(find_model(parent) / "model.safetensors")
+    fingerprint = file_digest(find_model(parent) / "model.safetensors")
     if data is None:
         config.source.validate()
         source: Source = config.source.open()

@@ -19,12 +19,12 @@ from protclip.data.corpus.build import (
     _cut,
     build_corpus,
     cached_corpus,
-    failed_path,
 )
 from protclip.data.corpus.parse import Item, ReadSettings
 from protclip.data.corpus.store import Corpus
 from protclip.errors import DataError
 from protclip.structure.protein import Protein
+from protclip.work.outputs import failed_path
 
 
 def test_report_of_the_shipped_corpus(cath_dir: Path, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_damaged_or_outdated_shards_are_made_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("protclip.data.corpus.build._list_failures", crash)
+        patch.setattr("protclip.data.corpus.build.list_failures", crash)
         with pytest.raises(KeyboardInterrupt):
             build_corpus(mixed, out)
     (shard,) = (tmp_path / "c.h5.partial").glob("*.h5")

@@ -226,9 +226,7 @@ def test_embed_survives_kill_9(run_folder: Path, tmp_path: Path, command: list[s
         cli("embed", run_folder, "-i", tmp_path / "other.fasta", "-o", out, "--device", "cpu")
     result = cli(*arguments)
     text = " ".join(result.output.split())
-    assert (
-        "9000 inputs: 9000 embedded (2048 of them by an earlier" in text or "9000 embedded (4096 of" in text
-    )
+    assert re.search(r"9000 inputs: 9000 embedded \((2048|4096|6144|8192) of them by an earlier", text)
     found = Embeddings.from_hdf5(out)
     assert found.ids == [f"s{i}" for i in range(9000)]
     assert np.isfinite(found.vectors).all()

@@ -304,9 +304,9 @@ def test_the_command(heads, fasta, tmp_path, cath_dir):
     # A head on sequences takes those of structures.
     result, error = invoke("predict", heads["ec"], "-i", folder, "-o", out, "--top-k", "2", "--device", "cpu")
     assert error is None, error
-    assert "2 predicted; 1 failed" in result.output
+    assert "3 inputs: 2 predicted, 0 skipped, 1 failed" in result.output
     assert len(out.read_text().splitlines()) == 1 + 2 * 2
-    failed = (tmp_path / "out.failed.tsv").read_text().splitlines()
+    failed = (tmp_path / "out.tsv.failed.tsv").read_text().splitlines()
     assert [line.split("\t")[0] for line in failed] == ["id", "broken.pdb"]
     result, error = invoke("predict", heads["both"], "-i", fasta, "-o", out, "--device", "cpu")
     assert error is None, error

@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.serialization import safe_globals
 
-from protclip.data.files.download import file_digest
 from protclip.errors import ConfigError, WeightsError
 from protclip.modalities.sequence.esm2 import ESM2, SHAPES, ESM2Shape, rotary_frequencies
+from protclip.work.fingerprint import file_digest
 
 MEND = "Delete the file and fetch it again, or give another one with --esm-weights"
 UNUSED = re.compile(r"(lm_head|contact_head|pooler|.*position_ids$|.*position_embeddings)")
