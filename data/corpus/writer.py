@@ -23,6 +23,7 @@ from protclip.data.corpus.layout import (
     Fingerprint,
     to_int,
 )
+from protclip.data.files.h5 import new_h5
 from protclip.errors import DataError
 from protclip.files import atomic_path
 from protclip.structure.protein import Protein
@@ -84,13 +85,9 @@ class CorpusWriter:
         self._file: h5py.File | None = None
 
     def __enter__(self) -> CorpusWriter:
-        import h5py  # lazy: not needed to show a help text
-
         temporary = self._stack.enter_context(atomic_path(self.path, durable=self._durable))
         # Format 1.10 checksums the file's own metadata, and the result does not depend on the clock.
-        self._file = self._stack.enter_context(
-            h5py.File(temporary, "w", libver=("v110", "v110"), locking=False)
-        )
+        self._file = self._stack.enter_context(new_h5(temporary, libver=("v110", "v110")))
         for name, (shape, dtype, fill) in PER_RESIDUE.items():
             self._file.create_dataset(
                 name,

@@ -1,7 +1,8 @@
-"""HDF5 files that are opened late, once per process, and travel to workers by name."""
+"""HDF5 files: read late, once per process, and by name in workers; written on disks that may fill up."""
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,3 +106,72 @@ class LazyH5:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_file": None, "_pid": -1, "_datasets": {}}
+
+
+class SteadyFile(io.FileIO):
+    """A new file for HDF5 to write to, in which no write fails: the first failure is kept for :meth:`check`.
+
+    A write that fails leaves HDF5 in a state in which it complains of every object and ends the process with
+    a segmentation fault. So it is told that all is well, and the file, worth nothing by then, is thrown away.
+    """
+
+    def __init__(self, path: str | Path, mode: str = "w+b") -> None:
+        super().__init__(path, mode)
+        self.failure: OSError | None = None
+
+    def check(self) -> None:
+        """Raise the first failure.
+
+        Raises
+        ------
+        OSError
+            As the system gave it.
+        """
+        if self.failure is not None:
+            raise self.failure
+
+    def write(self, content: Any) -> int:
+        """Write all of ``content``, or remember why not."""
+        view = memoryview(content).cast("B")
+        stop = self.tell() + len(view)
+        done = 0
+        try:
+            while self.failure is None and done < len(view):
+                done += super().write(view[done:]) or 0
+        except OSError as error:
+            self.failure = error
+        if self.failure is not None:
+            self.seek(stop)
+        return len(view)
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill all of ``buffer``; what was not written reads as zeros."""
+        view = memoryview(buffer).cast("B")
+        done = super().readinto(view) or 0
+        view[done:] = bytes(len(view) - done)
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Cut or lengthen the file, or remember why not."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failure = self.failure or error
+            return size or 0
+
+
+@contextmanager
+def new_h5(path: str | Path, **options: Any) -> Iterator[h5py.File]:
+    """A new HDF5 file to fill.
+
+    Raises
+    ------
+    OSError
+        At the end, if something could not be written.
+    """
+    import h5py  # lazy: not needed to show a help text
+
+    with SteadyFile(path) as stream:
+        with h5py.File(stream, "w", **options) as file:
+            yield file
+        stream.check()

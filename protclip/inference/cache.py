@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from protclip import __version__
+from protclip.data.files.h5 import new_h5
 from protclip.errors import DataError
 from protclip.files import atomic_path
 from protclip.inference.encode import Survey, in_batches, resolved_precision
@@ -165,7 +166,7 @@ def _write_part(folder: Path, rows: Rows) -> None:
     keys = np.stack([np.frombuffer(key, np.uint8) for key in rows])
     features = np.stack(list(rows.values()))
     name = hashlib.sha256(keys.tobytes()).hexdigest()[:16]
-    with atomic_path(folder / f"part-{name}.h5") as path, h5py.File(path, "w") as part:
+    with atomic_path(folder / f"part-{name}.h5") as path, new_h5(path) as part:
         part["digests"] = keys
         part["features"] = features
         part.attrs["sha256"] = _checksum(keys, features)

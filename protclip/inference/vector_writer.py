@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from protclip.data.files.h5 import SteadyFile
 from protclip.errors import ConfigError, DataError
 from protclip.files import atomic_path
 from protclip.typing import Vectors
@@ -123,10 +124,7 @@ class VectorWriter:
                 got=f"{len(ids)} ids, vectors {vectors.shape}",
                 expected=f"vectors of {self.dim} numbers",
             )
-        try:
-            self._file.append(ids, np.asarray(vectors, np.float32), residues or {})
-        except RuntimeError as error:  # HDF5 has no other for a disk that is full
-            raise _not_written(self.path, error) from error
+        self._file.append(ids, np.asarray(vectors, np.float32), residues or {})
         self.rows += len(ids)
 
     def __exit__(
@@ -134,23 +132,19 @@ class VectorWriter:
     ) -> None:
         try:
             self._file.close()
-        except (OSError, RuntimeError) as late:
+        except OSError as late:
             if error is None:
                 self._stack.__exit__(type(late), late, late.__traceback__)
-                raise _not_written(self.path, late) from late
+                raise
         self._stack.__exit__(kind, error, trace)
-
-
-def _not_written(path: Path, error: Exception) -> DataError:
-    return DataError("cannot be written", where=str(path), got=" ".join(str(error).split())[:300])
 
 
 class _Hdf5:
     def __init__(self, path: Path, dim: int, facts: Mapping[str, str]) -> None:
         import h5py  # kept out of start-up
 
-        self.path = path
-        self.file = h5py.File(path, "w")
+        self.stream = SteadyFile(path)
+        self.file = h5py.File(self.stream, "w")
         self.file.attrs.update({"format": "protclip embeddings", "format_version": FORMAT_VERSION, **facts})
         self.ids = self.file.create_dataset(
             "ids", (0,), h5py.string_dtype(), maxshape=(None,), chunks=(4096,)
@@ -174,6 +168,7 @@ class _Hdf5:
             dataset = self.file.create_dataset(f"residues/{name}", data=rows)
             if name != id:
                 dataset.attrs["id"] = id
+        self.stream.check()
 
     def _free_name(self, id: str) -> str:
         base = id.replace("/", "_")
@@ -185,6 +180,8 @@ class _Hdf5:
 
     def close(self) -> None:
         self.file.close()
+        self.stream.close()
+        self.stream.check()
 
 
 class _Parquet:

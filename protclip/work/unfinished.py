@@ -182,7 +182,6 @@ class Unfinished:
             raise DataError(
                 "the disk is full",
                 where=str(self.output),
-                got=str(error),
                 hint=(
                     f"What is finished is kept in {self.folder}: make room and give the same command again"
                     if self.folder.exists()
