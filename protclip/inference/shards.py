@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,9 @@ from protclip.data.files.spans import FileList
 from protclip.errors import ConfigError, DataError, ProtclipError
 from protclip.inference.aligned_model import AlignedModel, load
 from protclip.inference.to_file import EmbedReport, embed_to_file, origin
-from protclip.inference.vector_writer import VectorWriter
 from protclip.inference.windows import REPEATED
 from protclip.typing import Done
-from protclip.work.fingerprint import fingerprint
-from protclip.work.locks import claim
-from protclip.work.outputs import check_output, failed_path, list_failures
+from protclip.work.outputs import failed_path
 from protclip.work.unfinished import differences
 
 COUNTS = ("inputs", "embedded", "skipped", "failed", "resumed")
@@ -65,7 +62,7 @@ def embed_shard(
     shard = files.shard(number, count)
     out = shard_path(folder, number, count)
     if out.exists():
-        made_by, rows = _facts(out)
+        made_by, rows, _ = shard_facts(out)
         changes = _changes(made_by, origin(model, name, shard))
         if changes:
             raise ConfigError(
@@ -75,7 +72,7 @@ def embed_shard(
                 hint="Delete it, or choose another output folder",
             )
         done(rows)
-        failures = _failures(out)
+        failures = shard_failures(out)
         skipped = sum(reason == REPEATED for _, reason in failures)
         inputs = rows + len(failures)
         failed = len(failures) - skipped
@@ -223,145 +220,23 @@ def _on_ray(ray: Any, job: RayJob, workers: int | None, gpu_share: float, done: 
     return report
 
 
-@dataclass(frozen=True)
-class ShardSet:
-    """A complete, checked set of shards.
-
-    Attributes
-    ----------
-    paths : list of Path
-        In order.
-    rows, dim : int
-        Embedded items, and the width of their vectors.
-    failed : list of (id, reason)
-    made_by : dict
-        Model, modality and input of them all.
-    """
-
-    paths: list[Path]
-    rows: int
-    dim: int
-    failed: list[tuple[str, str]]
-    made_by: dict[str, Any]
-
-
-def check_shards(folder: Path) -> ShardSet:
-    """Check that the shards in a folder are all there, belong together and are sound.
-
-    Every vector must be finite and of unit length, and no id may stand in two shards. Memory: eight bytes an
-    id, and one row group.
+def shard_facts(path: Path) -> tuple[dict[str, Any], int, int]:
+    """What a shard was made from, its number of rows, and the width of its vectors.
 
     Raises
     ------
     DataError
-        If a shard is missing, damaged or of another kind, or an id comes twice; names it.
+        If it is no shard, or damaged.
     """
-    paths = sorted(folder.glob("shard-*-of-*.parquet"))
-    if not paths:
-        raise DataError("no shards here", where=str(folder), expected="shard-00001-of-....parquet, ...")
-    counts = {path.stem.rpartition("-of-")[2] for path in paths}
-    if len(counts) > 1:
-        raise DataError("shards of several cuts", where=str(folder), got=", ".join(sorted(counts)))
-    count = int(counts.pop())
-    expected = [shard_path(folder, number, count) for number in range(1, count + 1)]
-    missing = [number for number, path in enumerate(expected, 1) if not path.exists()]
-    if missing:
-        raise DataError(
-            f"{len(missing)} of {count} shards are missing",
-            where=str(folder),
-            got="without " + ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else ""),
-            hint="Give the command that makes them again; finished ones are kept",
-        )
-    rows, made_by, dim = _check_rows(expected, count)
-    failed = [row for path in expected for row in _failures(path)]
-    return ShardSet(expected, rows, dim, failed, made_by)
-
-
-def _check_rows(paths: list[Path], count: int) -> tuple[int, dict[str, Any], int]:
-    import numpy as np
-    import pandas as pd  # for its hashing; both kept out of start-up
-
-    hashes = []
-    contents: list[str] = []
-    common: dict[str, Any] | None = None
-    dim = 0
-    for number, path in enumerate(paths, 1):
-        made_by, _ = _facts(path)
-        text, _, place = str(made_by["input"]).rpartition(" shard ")
-        own = {**made_by, "input": text}
-        contents.append(own.pop("content", ""))
-        if common is None:
-            common = own
-        # What only one of them notes was not noted yet when the other was made.
-        differ = [key for key in own if key in common and own[key] != common[key]]
-        if not place.startswith(f"{number}/{count} ") or differ:
-            raise DataError("a shard of another model, input or cut", where=str(path), got=str(made_by))
-        common = {key: common[key] for key in common if key in own}
-        for ids, vectors in _row_groups(path):
-            dim = vectors.shape[1]
-            lengths = np.linalg.norm(vectors, axis=1)
-            wrong = np.flatnonzero(~(abs(lengths - 1) < 1e-2))
-            if len(wrong):
-                raise DataError(
-                    "not a unit vector", where=f"{path}: {ids[wrong[0]]}", got=f"length {lengths[wrong[0]]:g}"
-                )
-            hashes.append(pd.util.hash_array(np.asarray(ids, object), categorize=False))
-    every = np.sort(np.concatenate(hashes)) if hashes else np.zeros(0, np.uint64)
-    twice = set(every[1:][every[1:] == every[:-1]].tolist())
-    if twice:
-        _name_repeated(paths, twice)
-    if all(contents):
-        common = {**(common or {}), "content": fingerprint(contents)}
-    return len(every), common or {}, dim
-
-
-def _name_repeated(paths: list[Path], twice: set[int]) -> None:
-    """Raise for an id that stands in two places; two ids of one hash are no error."""
-    import numpy as np
-    import pandas as pd
-
-    seen: dict[str, Path] = {}
-    for path in paths:
-        for ids, _ in _row_groups(path):
-            for id, key in zip(ids, pd.util.hash_array(np.asarray(ids, object)).tolist(), strict=True):
-                if key in twice:
-                    if id in seen:
-                        raise DataError(
-                            "an id stands in two places", where=f"{seen[id]} and {path}", got=repr(id)
-                        )
-                    seen[id] = path
-
-
-def merge_shards(shards: ShardSet, out: Path) -> int:
-    """Join checked shards into one Parquet file, one row group in memory at a time; their failures beside it.
-
-    Returns
-    -------
-    int
-        Rows.
-    """
-    if out.suffix != ".parquet":
-        raise ConfigError("shards are joined into Parquet", where=f"-o {out}", expected=".parquet")
-    check_output(out, inputs=shards.paths)
-    with claim(out):
-        with VectorWriter(out, shards.dim, shards.made_by["modality"], shards.made_by) as writer:
-            for path in shards.paths:
-                for ids, vectors in _row_groups(path):
-                    writer.append(ids, vectors)
-        list_failures(out, shards.failed)
-    return shards.rows
-
-
-def _facts(path: Path) -> tuple[dict[str, Any], int]:
-    """What a shard was made from, and its number of rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
             facts = json.loads((file.schema_arrow.metadata or {})[b"made_by"])
-            return dict(facts), int(file.metadata.num_rows)
-    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+            width = file.schema_arrow.field("embedding").type.list_size
+            return dict(facts), int(file.metadata.num_rows), int(width)
+    except (pa.ArrowException, KeyError, ValueError, AttributeError, OSError) as error:
         raise DataError(
             "not a shard, or a damaged one",
             where=str(path),
@@ -370,23 +245,7 @@ def _facts(path: Path) -> tuple[dict[str, Any], int]:
         ) from None
 
 
-def _row_groups(path: Path) -> Iterator[tuple[list[str], Any]]:
-    """Ids and vectors [n, dim] of one row group after the other."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group)
-                column = table["embedding"].combine_chunks()
-                rows = column.flatten().to_numpy().reshape(len(table), column.type.list_size)
-                yield table["id"].to_pylist(), rows
-    except (pa.ArrowException, OSError) as error:
-        raise DataError("a damaged shard", where=str(path), got=str(error)[:200]) from None
-
-
-def _failures(shard: Path) -> list[tuple[str, str]]:
+def shard_failures(shard: Path) -> list[tuple[str, str]]:
     """What a shard lacks, with the reason; older lists do not have its ending in their name."""
     for path in (failed_path(shard), failed_path(shard.with_suffix(""))):
         if path.exists():

@@ -13,14 +13,8 @@ import pytest
 import protclip
 from protclip.data.corpus.build import build_corpus
 from protclip.errors import ConfigError, DataError
-from protclip.inference.shards import (
-    RayJob,
-    check_shards,
-    embed_on_ray,
-    embed_shard,
-    list_files,
-    merge_shards,
-)
+from protclip.inference.merge import check_shards, merge_shards
+from protclip.inference.shards import RayJob, embed_on_ray, embed_shard, list_files
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +154,27 @@ def test_check_finds_damage(model, fasta, tmp_path, how):
     assert check_shards(tmp_path / "out").rows == 40
     with pytest.raises(DataError, match=spoil(tmp_path / "out", how)):
         check_shards(tmp_path / "out")
+
+
+def test_merging_keeps_what_does_not_clash_and_says_what_does(model, fasta, tmp_path, cli):
+    files = list_files(model, "sequence", fasta)
+    for n in (1, 2):
+        embed_shard(model, "sequence", files, n, 2, tmp_path / "out")
+    first, second = (
+        pq.read_table(path)["id"].to_pylist() for path in sorted((tmp_path / "out").glob("*.parquet"))
+    )
+    spoil(tmp_path / "out", "repeated")  # the first id of the second shard becomes that of the first
+    with pytest.raises(DataError, match=f"stands in two places; got '{first[0]}'"):
+        cli("merge", tmp_path / "out")
+    said = cli("merge", tmp_path / "out", "-o", tmp_path / "all.parquet").output
+    assert "2 shards, 39 vectors" in said
+    assert "1 left out, whose ids stand twice" in said
+    found = pq.read_table(tmp_path / "all.parquet")
+    assert found["id"].to_pylist() == [*first, *second[1:]]
+    own = table(sorted((tmp_path / "out").glob("*.parquet"))[0])
+    assert np.array_equal(table(tmp_path / "all.parquet")[first[0]], own[first[0]])
+    listed = (tmp_path / "all.parquet.failed.tsv").read_text().splitlines()
+    assert listed[-1].startswith(f"{first[0]}\tstands in shard-00001-of-00002.parquet too")
 
 
 def test_shards_of_another_input_are_not_taken_for_done(model, fasta, tmp_path):

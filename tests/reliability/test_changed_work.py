@@ -13,9 +13,9 @@ import pytest
 
 import protclip
 from protclip.errors import ConfigError, DataError
-from protclip.inference import shards as sharding
 from protclip.inference.embeddings import Embeddings
-from protclip.inference.shards import check_shards, embed_shard, list_files, merge_shards, shard_path
+from protclip.inference.merge import check_shards, merge_shards
+from protclip.inference.shards import embed_shard, list_files, shard_path
 from protclip.inference.to_file import embed_to_file
 from protclip.tasks.predict_files import predict_to_file
 from protclip.work.locks import claim
@@ -306,7 +306,7 @@ def test_older_shards_are_kept_and_merged(model, tmp_path):
 def test_merging_refuses_what_another_process_makes(model, tmp_path):
     files = list_files(model, "sequence", write(tmp_path / "many.fasta"))
     embed_shard(model, "sequence", files, 1, 1, tmp_path / "out")
-    found = sharding.check_shards(tmp_path / "out")
+    found = check_shards(tmp_path / "out")
     with claim(tmp_path / "all.parquet"), pytest.raises(DataError, match="another process"):
         merge_shards(found, tmp_path / "all.parquet")
     with pytest.raises(ConfigError, match="the output is the input"):
