@@ -148,7 +148,7 @@ def build_corpus(
 
     Examples
     --------
-    >>> import tempfile
+    >>> import shutil, tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> _ = shutil.copy(sample_corpus_dir() / "dompdb" / "1lcdA00", folder)
     >>> report = build_corpus(folder, folder / "corpus.h5")
