@@ -105,7 +105,7 @@ def predict_to_file(
     }
     applied = "GO ancestors" if propagate is not None else "EC levels" if ec_consistent else "none"
     with claim(out), Unfinished(out, facts, keep=not reads_once(content)) as parts:
-        report = _predict(head, given, out, parts, select, done)
+        report = _predict(head, given, str(source), out, parts, select, done)
         ids, rows = [], []
         for path in parts.pieces("*.json"):
             piece = json.loads(path.read_bytes())
@@ -118,7 +118,7 @@ def predict_to_file(
 
 
 def _predict(
-    head: Head, given: Any, out: Path, parts: Unfinished, select: Selection, done: Done
+    head: Head, given: Any, named: str, out: Path, parts: Unfinished, select: Selection, done: Done
 ) -> PredictReport:
     """Predict what is not in a piece yet, window by window."""
     seen = SeenIds()
@@ -144,7 +144,7 @@ def _predict(
         first = next(iter(failed.items()), None)
         raise DataError(
             "nothing could be predicted" if first else "nothing to predict: the input is empty",
-            where=f"-o {out}",
+            where=named,
             got=f"{first[0]}: {first[1]}" if first else None,
         )
     return PredictReport(out, inputs, predicted, skipped, len(failed) - skipped, resumed, failed_list)
