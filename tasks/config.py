@@ -19,6 +19,9 @@ SCRATCH_TOWERS = (
 )
 """Options of towers from scratch, which pretraining has too."""
 
+AUTO, NONE, BENCHMARK, SAMPLE = "auto", "none", "benchmark", "sample"
+"""Words in place of a path: found when the run begins; scratch; the built file; the demonstration."""
+
 
 @dataclass(frozen=True)
 class FinetuneConfig(Options):
@@ -29,9 +32,13 @@ class FinetuneConfig(Options):
     task : str
         ``fold``, ``reaction``, ``go-mf``, ``go-bp``, ``go-cc`` or ``ec``.
     data : str
-        Benchmark file, ``sample``, or empty for the built benchmark in the cache.
+        Benchmark file; ``benchmark`` for the one that was built into the cache; ``sample`` for the
+        demonstration; ``auto`` (or empty) for the built one, else one that is fetched and built now, else the
+        demonstration. The ``config.toml`` of a run names what was used.
     model : str
-        Pretrained model or run folder; empty trains towers from scratch.
+        Pretrained model or run folder. Empty (or ``none``), as in a file without the entry, trains towers
+        from scratch; ``auto``, which `protclip finetune` without ``--model`` means, is the newest finished
+        run in ``runs/``. The ``config.toml`` of a run names what was used.
     towers : {"structure", "sequence", "both"}
     mode : {"full", "lora", "probe"}
         Train everything, low-rank updates of the sequence tower (and all of the structure tower), or a head
@@ -58,14 +65,25 @@ class FinetuneConfig(Options):
         HDF5 embeddings by protein id that take the sequence tower's place.
     structure_encoder, structure_size, structure_input, sequence_encoder, esm_weights, esm_init
         Towers from scratch; as for pretraining. ``recipe`` sizes the structure tower by the recipe.
+    fallback : str or None
+        Why ``auto`` took the demonstration in place of the benchmark; stands in ``config.toml``, no option.
     """
 
     task: str = "ec"
     data: str = option(
-        "", "Benchmark file, or `sample` for the demonstration set [default: the built benchmark]", panel=DATA
+        AUTO,
+        "Benchmark file; benchmark (built before), sample (the demonstration), or auto: the benchmark, "
+        "fetched where it is not there, else the demonstration",
+        panel=DATA,
+        settled=True,
     )
     vectors: str = option("", "HDF5 embeddings by protein id in place of the sequence tower", panel=DATA)
-    model: str = option("", "Pretrained model or run folder [default: towers from scratch]", panel=MODEL)
+    model: str = option(
+        "",
+        "Pretrained model or run folder, none, or auto [default: auto, the newest run in runs/]",
+        panel=MODEL,
+        settled=True,
+    )
     towers: Towers = option("structure", "structure, sequence or both", panel=MODEL)
     mode: Literal["full", "lora", "probe"] = option(
         "full", "full, lora (sequence tower) or probe (frozen towers)", panel=MODEL
@@ -166,9 +184,13 @@ class FinetuneConfig(Options):
     workers: int = option(
         0, "Processes that prepare batches", panel=MACHINE, advanced=True, machine=True, low=0, high=10**4
     )
+    fallback: str | None = option(None)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name, spelled, meaning in (("model", NONE, ""), ("data", "", AUTO)):
+            if getattr(self, name) == spelled:
+                object.__setattr__(self, name, meaning)
         task = find_task(self.task)
         self._check_combination()
         if self.calibration in ("platt", "isotonic") and task.kind == "single":

@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 DEMONSTRATION = "demonstration, no benchmark"
 
 
+def demonstration_note(fallback: str | None = None) -> str:
+    """The words that stand beside every number of the demonstration, with the reason where it is a fallback.
+
+    Examples
+    --------
+    >>> demonstration_note("no network")
+    'demonstration, no benchmark; it takes the place of the benchmark, which could not be fetched: no network'
+    """
+    if not fallback:
+        return DEMONSTRATION
+    return f"{DEMONSTRATION}; it takes the place of the benchmark, which could not be fetched: {fallback}"
+
+
 def version_note(version: str, demonstration: bool) -> str:
     """The version of a benchmark, and whether it is the demonstration.
 

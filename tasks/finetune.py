@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protclip.config.resolve import resolve
 from protclip.data.files.vector_file import VectorFile
+from protclip.errors import ConfigError
 from protclip.inference.encode import pick_device
-from protclip.tasks.config import FinetuneConfig
-from protclip.tasks.dataset import DEMONSTRATION, TaskData
+from protclip.parallel.processes import gather_objects
+from protclip.tasks.config import AUTO, BENCHMARK, FinetuneConfig
+from protclip.tasks.dataset import TaskData, demonstration_note
 from protclip.tasks.definitions import Recipe, find_recipe, find_task
-from protclip.tasks.find_benchmark import open_benchmark
+from protclip.tasks.find_benchmark import choose_data, open_benchmark
+from protclip.tasks.find_parent import choose_model
+from protclip.tasks.report import demonstration_warning
 from protclip.tasks.results import Results, summarise
 from protclip.tasks.seed_training import SeedTraining
 from protclip.training.run_folder import open_run_folder
@@ -77,11 +82,10 @@ class Finetuning:
         )
         fabric.launch()
         self.is_main = fabric.is_global_zero
+        self._agree()
         display: Display = self.display if self.is_main else Silent()
         if self.is_main:
             open_run_folder(self.folder, self.config.save, resume=resume)
-        if data.demonstration:
-            display.say(f"{self.task.name}: {DEMONSTRATION}")
         for notice in data.notices:
             display.say(notice)
         training = SeedTraining(config, self.folder, data, fabric, display)
@@ -104,6 +108,17 @@ class Finetuning:
             return results[0]
         return summarise(self.folder, results)
 
+    def _agree(self) -> None:
+        """Refuse to train where the processes found different data or models, each for itself."""
+        found = [(config.data, config.model) for config in gather_objects(self.config)]
+        if len(set(found)) > 1:
+            raise ConfigError(
+                "the processes of this run found different data or models",
+                where="--data, --model",
+                got=" and ".join(sorted({f"{data} with {model or 'none'}" for data, model in found})),
+                hint="Name both with --data and --model",
+            )
+
     def _data(self) -> TaskData:
         vectors = VectorFile.open(self.config.vectors) if self.config.vectors else None
         return TaskData(self.open(), self.config.uses, vectors)
@@ -122,6 +137,64 @@ class Finetuning:
         names = ("epochs", "batch_size", "lr", "tower_lr", "weight_decay", "noise", "patience")
         given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
         return dataclasses.replace(recipe, **given)
+
+
+def prepare(
+    config: FinetuneConfig,
+    folder: Path,
+    *,
+    resume: bool,
+    say: Callable[[str], None],
+    warn: Callable[[str], None],
+    progress: bool = False,
+) -> tuple[FinetuneConfig, Benchmark]:
+    """Find what ``auto`` stands for, fetching the benchmark where that is needed, and open the data.
+
+    Parameters
+    ----------
+    config : FinetuneConfig
+    folder : Path
+        Run folder.
+    resume : bool
+        Take what the run in the folder used, where there is one.
+    say : callable
+        Told in a sentence what goes on.
+    warn : callable
+        Told first of all that the data are the demonstration, where they are.
+    progress : bool
+        Show bars on stderr.
+
+    Returns
+    -------
+    FinetuneConfig
+        With ``data`` and ``model`` resolved, so that it repeats the run.
+    Benchmark
+
+    Raises
+    ------
+    DataError
+        If there is no such file, or ``benchmark`` is asked for and not built.
+    """
+    if resume and (folder / "config.toml").exists():
+        config = _as_before(config, FinetuneConfig.load(folder / "config.toml"))
+    data, reason = choose_data(config.task, config.data, say=say, progress=progress)
+    benchmark = open_benchmark(config.task, data)
+    fallback = (reason or config.fallback) if benchmark.is_demonstration else None
+    if benchmark.is_demonstration:
+        warn(demonstration_warning(config.task, demonstration_note(fallback)))
+    config = dataclasses.replace(config, data=data, fallback=fallback)
+    return dataclasses.replace(config, model=choose_model(config, say=say)), benchmark
+
+
+def _as_before(config: FinetuneConfig, before: FinetuneConfig) -> FinetuneConfig:
+    """What ``auto`` stood for when the run began; a run never changes its data or its model under way."""
+    if config.data == AUTO:
+        # Runs from before `auto` was a word used the built benchmark, or ended.
+        data = BENCHMARK if before.data == AUTO else before.data
+        config = dataclasses.replace(config, data=data, fallback=before.fallback)
+    if config.model == AUTO:
+        config = dataclasses.replace(config, model=before.model)
+    return config
 
 
 def finetune(
@@ -143,7 +216,9 @@ def finetune(
     resume : bool
         Go on with the run in ``out``.
     **options
-        Of :class:`protclip.tasks.config.FinetuneConfig`.
+        Of :class:`protclip.tasks.config.FinetuneConfig`. Without ``model`` towers start from scratch; without
+        ``data`` the benchmark is fetched where it has to be, and where it cannot be, a warning says that the
+        demonstration takes its place.
 
     Returns
     -------
@@ -153,5 +228,12 @@ def finetune(
     options = {"task": task, **options}
     config = resolve(FinetuneConfig, options, resume=Path(out) if resume else None, place=str)
     pick_device(config.device)
-    run = Finetuning(config, Path(out), lambda: open_benchmark(task, config.data), display)
-    return run.run(resume=resume)
+    shown = display or Silent()
+
+    def warn(text: str) -> None:
+        shown.say(text)
+        if config.data == AUTO or config.fallback:
+            warnings.warn(text, stacklevel=4)
+
+    resolved, benchmark = prepare(config, Path(out), resume=resume, say=shown.say, warn=warn)
+    return Finetuning(resolved, Path(out), lambda: benchmark, shown).run(resume=resume)

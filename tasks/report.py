@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from protclip.tasks.dataset import DEMONSTRATION, version_note
+from protclip.tasks.dataset import version_note
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,6 +54,21 @@ def results_lines(metrics: Mapping[str, Any]) -> list[str]:
     return [*lines, *metrics["comparison"]]
 
 
+def demonstration_warning(task: str, note: str) -> str:
+    """What stands first and last on the screen of a run on the demonstration.
+
+    Parameters
+    ----------
+    task : str
+    note : str
+        Of :func:`protclip.tasks.dataset.demonstration_note`.
+    """
+    return (
+        f"WARNING: {note}. {task} is trained and scored on a few real proteins that ship with protclip: "
+        "these numbers compare with nothing published"
+    )
+
+
 def class_table(rows: Sequence[Mapping[str, Any]], title: str) -> str:
     """``per_class.tsv``: a comment line with the title, a header, one line per class."""
     columns = list(rows[0])
@@ -69,7 +84,7 @@ def head_card(metrics: Mapping[str, Any]) -> str:
     benchmark, parent = metrics["benchmark"], metrics["parent"]
     lines = [f"# protclip head: {metrics['task']}", ""]
     if benchmark["demonstration"]:
-        lines += [f"**{DEMONSTRATION}**: trained on the sample that ships with protclip.", ""]
+        lines += [f"**{benchmark['note']}**: trained on the sample that ships with protclip.", ""]
     lines += [
         f"- benchmark: {benchmark['version']}, {benchmark['classes']} classes",
         f"- towers: {metrics['towers_used']}; mode: {metrics['mode']}; fusion: {metrics['fusion']}; "

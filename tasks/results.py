@@ -14,7 +14,7 @@ from protclip.files import atomic_write
 from protclip.modalities.structure import StructureModality
 from protclip.tasks.calibration import Calibrator, log_loss, reliability
 from protclip.tasks.config import FinetuneConfig
-from protclip.tasks.dataset import DEMONSTRATION, TaskData
+from protclip.tasks.dataset import TaskData, demonstration_note
 from protclip.tasks.definitions import Recipe, comparison
 from protclip.tasks.evaluation import definitions, per_class, score_set, spread
 from protclip.tasks.network import TaskNetwork
@@ -87,7 +87,10 @@ class Results:
             "towers": {name: side.describe() for name, side in network.sides.items()},
         }
         rows_ = per_class(task, data.classes, data.class_names, data.labels[data.splits["train"]], sets)
-        atomic_write(folder / "per_class.tsv", class_table(rows_, data.title))
+        title = data.title
+        if data.demonstration and self.config.fallback:
+            title += f"; {demonstration_note(self.config.fallback)}"
+        atomic_write(folder / "per_class.tsv", class_table(rows_, title))
         self._draw(trained, sets, headline, folder)
         save_head(
             folder / "head",
@@ -132,7 +135,7 @@ class Results:
             "benchmark": {
                 "version": str(data.benchmark.version),
                 "demonstration": data.demonstration,
-                "note": DEMONSTRATION if data.demonstration else "",
+                "note": demonstration_note(config.fallback) if data.demonstration else "",
                 "published_protocol": self.task.protocol,
                 "classes": len(data.classes),
                 "splits": data.counts(),

@@ -1,11 +1,18 @@
-"""What every test shares: the real corpus, a private cache, few threads, reproducible random examples."""
+"""What every test shares: the real corpus, a private cache, a web server that fails on demand."""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import io
 import os
 import subprocess
 import sys
+import threading
+import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +102,161 @@ def run_on_two_processes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[
         return [torch.load(folder / f"out.{rank}", weights_only=True) for rank in range(2)]
 
     return run
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """Starts a web server whose GET and HEAD requests ``answer(request)`` deals with; gives its address.
+
+    ``released`` is set at the end, so that answers that are still waiting on it stop.
+    """
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    running: list[tuple[ThreadingHTTPServer, threading.Thread, threading.Event]] = []
+
+    def start(answer: Callable[[BaseHTTPRequestHandler], None], released: threading.Event) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *args: object) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                answer(self)
+                self.close_connection = True
+
+            do_HEAD = do_GET
+
+        http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        http.daemon_threads = True
+        http.block_on_close = False
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        running.append((http, thread, released))
+        return f"http://127.0.0.1:{http.server_address[1]}"
+
+    yield start
+    for http, thread, released in running:
+        released.set()
+        http.shutdown()
+        http.server_close()
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def send_range() -> Callable[..., bytes]:
+    """Status and headers for the part of ``body`` that a request asks for; gives that part."""
+
+    def send(
+        request: BaseHTTPRequestHandler,
+        body: bytes,
+        *,
+        etag: str = '"1"',
+        ranges: bool = True,
+        length: int | None = None,
+        no_length: bool = False,
+    ) -> bytes:
+        start = 0
+        wanted = request.headers.get("Range")
+        if wanted and ranges and request.headers.get("If-Range", etag) == etag:
+            start = int(wanted.removeprefix("bytes=").rstrip("-"))
+            if start >= len(body):
+                request.send_response(416)
+                request.send_header("Content-Range", f"bytes */{len(body)}")
+                request.send_header("Content-Length", "0")
+                request.end_headers()
+                return b""
+            request.send_response(206)
+            request.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        else:
+            request.send_response(200)
+        rest = body[start:]
+        if not no_length:
+            request.send_header("Content-Length", str(len(rest) if length is None else length))
+        if etag:
+            request.send_header("ETag", etag)
+        request.end_headers()
+        return rest
+
+    return send
+
+
+CHAINS = {"1UBI-A": "1ubiA00", "1LCD-A": "1lcdA00", "5PTI-A": "5ptiA00", "1EJG-A": "1ejgA00"}
+SPLIT_OF = {"1UBI-A": "train", "1LCD-A": "train", "5PTI-A": "valid", "1EJG-A": "test"}
+
+
+class Server:
+    """Serves files by name; `faults` are what happens to the next requests of a name, in order."""
+
+    def __init__(self, send_range: Callable[..., bytes]) -> None:
+        self.files: dict[str, bytes] = {}
+        self.faults: dict[str, list[str]] = {}
+        self.asked: Counter[str] = Counter()
+        self.ranges: list[str | None] = []
+        self.released = threading.Event()
+        self.send_range = send_range
+        self.base = ""
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        """Send the file that is asked for, or a part of it, or what the next fault says."""
+        name = request.path.rsplit("/", 1)[1]
+        body = self.files.get(name)
+        if request.command == "HEAD":
+            request.send_response(404 if body is None else 200)
+            request.send_header("Content-Length", str(len(body or b"")))
+            request.end_headers()
+            return
+        self.asked[name] += 1
+        self.ranges.append(request.headers.get("Range"))
+        fault = self.faults[name].pop(0) if self.faults.get(name) else ""
+        if body is None or fault.isdigit():
+            request.send_error(404 if body is None else int(fault))
+            return
+        middle = len(body) // 2
+        if fault == "corrupt":
+            body = body[:middle] + bytes([body[middle] ^ 255]) + body[middle + 1 :]
+        rest = self.send_range(request, body)
+        if fault in ("cut", "stall"):
+            request.wfile.write(rest[: len(rest) // 2])
+            request.wfile.flush()
+            if fault == "stall":
+                self.released.wait(10)
+        else:
+            request.wfile.write(rest)
+
+
+@pytest.fixture
+def server(serve: Callable[..., str], send_range: Callable[..., bytes]) -> Server:
+    """A running :class:`Server`; ``base`` is its address."""
+    server = Server(send_range)
+    server.base = serve(server.answer, server.released) + "/files"
+    return server
+
+
+def torchdrug_zip(cath_dir: Path) -> bytes:
+    """A small archive of four real chains, packed as torchdrug packs its own."""
+    buffer = io.BytesIO()
+    rows = "\n".join(f"{chain}\t{('1.1.1.-', '3.4.21.-')[i % 2]}" for i, chain in enumerate(CHAINS))
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as outer:
+        for split in ("train", "valid", "test"):
+            part = io.BytesIO()
+            with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as inner:
+                for chain, domain in CHAINS.items():
+                    if SPLIT_OF[chain] == split:
+                        inner.writestr(
+                            f"{split}/{chain}_{chain[:4]}.pdb", (cath_dir / "dompdb" / domain).read_bytes()
+                        )
+            outer.writestr(f"EnzymeCommission/{split}.zip", part.getvalue())
+        table = f"### EC-numbers\n1.1.1.-\t3.4.21.-\n### PDB-chain\tEC-numbers\n{rows}"
+        outer.writestr("EnzymeCommission/nrPDB-EC_annot.tsv", table)
+        outer.writestr("EnzymeCommission/nrPDB-EC_test.csv", "PDB-chain,<30%,<95%\n1EJG-A,0,1")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def ec(server: Server, cath_dir: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """The EC archive on the server, with its checksum as the published one."""
+    from protclip.data.benchmarks.addresses import SOURCES, find_source
+
+    body = torchdrug_zip(cath_dir)
+    server.files["EnzymeCommission.zip"] = body
+    source = dataclasses.replace(find_source("ec"), md5=hashlib.md5(body).hexdigest())
+    monkeypatch.setitem(SOURCES, ("ec", "torchdrug"), source)
+    return body

@@ -14,6 +14,18 @@ NAMES: tuple[str, ...] = get_args(SourceName)
 TASK_OF = {"fold": "fold", "reaction": "reaction", "ec": "ec", "go": "go-mf"}
 """A task whose lists each source holds."""
 
+
+def source_name(task: str) -> str:
+    """The source that holds a task: the three namespaces of GO come from one.
+
+    Examples
+    --------
+    >>> source_name("go-bp")
+    'go'
+    """
+    return task.split("-")[0]
+
+
 IECONV = (
     "https://raw.githubusercontent.com/phermosilla/IEConv_proteins/master/Datasets/data",
     "https://cdn.jsdelivr.net/gh/phermosilla/IEConv_proteins@master/Datasets/data",
@@ -41,6 +53,8 @@ class Source:
     archive_bases : tuple of str
     md5 : str
         Published checksum of the archive, empty where there is none.
+    size : int or None
+        Bytes of all that is fetched; None where that is published nowhere and was not measured.
     licence : str
     """
 
@@ -49,7 +63,38 @@ class Source:
     archive: str = ""
     archive_bases: tuple[str, ...] = ()
     md5: str = ""
+    size: int | None = None
     licence: str = ""
+
+    def first_files(self) -> list[str]:
+        """Addresses of the file that is fetched first, in the order in which they are tried."""
+        if self.lists:
+            return addresses_of(self.list_bases, self.lists[0], None)
+        return addresses_of(self.archive_bases, self.archive, None)
+
+    def announce(self, size: int | None = None) -> str:
+        """What is fetched, from where, how much it is, and under which licence.
+
+        Parameters
+        ----------
+        size : int, optional
+            Bytes of the first file as its server says; counts where the archive is all that is fetched.
+
+        Examples
+        --------
+        >>> SOURCES["ec", "torchdrug"].announce(3 * 10**6).split("; ")[:2]
+        ['EnzymeCommission.zip from https://zenodo.org/record/6622158/files', 'size: 3.0 MB']
+        """
+        parts = []
+        if self.lists:
+            parts.append(f"{len(self.lists)} lists from {self.list_bases[0]}")
+        if self.archive:
+            parts.append(f"{self.archive} from {self.archive_bases[0]}")
+        else:
+            parts.append("one file from the PDB archive for every entry in the lists")
+        known = self.size if self.size is not None else None if self.lists else size
+        told = f"{known / 1e6:.1f} MB" if known is not None else "unknown before it is fetched"
+        return f"{' and '.join(parts)}; size: {told}; licence: {self.licence}"
 
 
 def _deepfri(prefix: str) -> Source:

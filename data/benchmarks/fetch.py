@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from protclip.data.benchmarks.addresses import SOURCES, TASK_OF, Source, addresses_of, by_hand, find_source
+from protclip.data.benchmarks.addresses import (
+    SOURCES,
+    TASK_OF,
+    Source,
+    addresses_of,
+    by_hand,
+    find_source,
+    source_name,
+)
 from protclip.data.benchmarks.build_benchmark import read_lists
 from protclip.data.benchmarks.chain_files import split_chain_id
 from protclip.data.benchmarks.pdb_entries import fetch_entries
@@ -85,6 +93,7 @@ def fetch_benchmark(
     """
     source = find_source(name, version)
     folder = Path(out) if out is not None else default_folder(name)
+    (folder / RECORD).unlink(missing_ok=True)  # stands for a whole download, and this one has only begun
     if from_files:
         facts = _take(name, source, folder, [Path(file) for file in from_files], say)
     else:
@@ -233,6 +242,13 @@ def _lists_of_zip(archive: Path, names: set[str], folder: Path) -> None:
         shutil.rmtree(unpacked, ignore_errors=True)
 
 
+def is_fetched(task: str) -> bool:
+    """Whether the whole download of a task lies in the cache; its record is written last."""
+    folder = default_folder(source_name(task))
+    archive = folder / SOURCES.get((source_name(task), "torchdrug"), Source()).archive
+    return (folder / RECORD).is_file() and (archive.is_file() or (folder / "structures").is_dir())
+
+
 def found_sources(task: str, folder: str | Path | None = None) -> dict[str, Path]:
     """What ``protclip data download`` left for a task: ``archive``, or ``lists`` and ``structures``.
 
@@ -241,7 +257,7 @@ def found_sources(task: str, folder: str | Path | None = None) -> dict[str, Path
     DataError
         If nothing was fetched.
     """
-    name = task.split("-")[0]
+    name = source_name(task)
     root = Path(folder) if folder is not None else default_folder(name)
     source = SOURCES.get((name, "torchdrug"))
     if source is not None and (root / source.archive).is_file():

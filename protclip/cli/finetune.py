@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from protclip.cli.option_fields import with_options
 from protclip.config.resolve import resolve
 from protclip.config.schema import RUN
 from protclip.errors import ConfigError
-from protclip.tasks.config import FinetuneConfig
+from protclip.tasks.config import AUTO, FinetuneConfig
 
 
 @with_options(FinetuneConfig)
@@ -29,9 +31,17 @@ def finetune(
     ),
     **chosen: Any,
 ) -> None:
-    """Train a head for a task, score it by the published protocol, and save it for `protclip predict`."""
+    """Train a head for a task, score it by the published protocol, and save it for `protclip predict`.
+
+    Without options: on the built benchmark, which is fetched where it has to be, from the newest finished run
+    in `runs/`.
+    """
     if task is not None:
         chosen["task"] = task
+    if config is None:  # a resumed run's own file says what that stood for
+        chosen.setdefault("model", AUTO)
+    elif "data" in chosen:
+        chosen["fallback"] = None
     folder, settings = _resumed(out, chosen, config) if resume else _new(out, chosen, config)
     _run(settings, folder, resume)
 
@@ -60,12 +70,22 @@ def _run(settings: FinetuneConfig, folder: Path, resume: bool) -> None:
     from rich.console import Console
 
     from protclip.cli.display import TerminalDisplay
-    from protclip.tasks.find_benchmark import open_benchmark
-    from protclip.tasks.finetune import Finetuning
-    from protclip.tasks.report import results_lines, results_table
+    from protclip.tasks.find_benchmark import get_by_hand
+    from protclip.tasks.finetune import Finetuning, prepare
+    from protclip.tasks.report import demonstration_warning, results_lines, results_table
+    from protclip.training.running import Silent
 
-    display = TerminalDisplay()
-    run = Finetuning(settings, folder, lambda: open_benchmark(settings.task, settings.data), display)
+    speaks = _is_first_process()
+    display = TerminalDisplay() if speaks else Silent()
+    settings, benchmark = prepare(
+        settings,
+        folder,
+        resume=resume,
+        say=display.say,
+        warn=_warn if speaks else lambda text: None,
+        progress=speaks,
+    )
+    run = Finetuning(settings, folder, lambda: benchmark, display)
     try:
         metrics = run.run(resume=resume)
     finally:
@@ -76,16 +96,28 @@ def _run(settings: FinetuneConfig, folder: Path, resume: bool) -> None:
     console.print(results_table(metrics))
     for line in results_lines(metrics):
         console.print(line, highlight=False)
-    console.print(f"head: {folder / 'head'}", highlight=False, soft_wrap=True)
-    console.print(
-        f"use it: protclip predict {folder / 'head'} {_input(settings)} -o out.tsv",
-        highlight=False,
-        soft_wrap=True,
-    )
+    typer.echo(f"head: {folder / 'head'}")
+    typer.echo(f"use it: {shlex.join(['protclip', 'predict', str(folder / 'head'), *_input(settings)])}")
+    if settings.fallback:
+        typer.echo(f"for the benchmark: this command where there is a network. {get_by_hand(settings.task)}")
+    if metrics["benchmark"]["demonstration"]:
+        _warn(demonstration_warning(settings.task, metrics["benchmark"]["note"]))
 
 
-def _input(settings: FinetuneConfig) -> str:
+def _warn(text: str) -> None:
+    typer.secho(text, fg=typer.colors.RED, bold=True)
+
+
+def _is_first_process() -> bool:
+    """Whether this process speaks for all; launchers number theirs in these variables."""
+    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+    return all(os.environ.get(name, "0") == "0" for name in ranks)
+
+
+def _input(settings: FinetuneConfig) -> list[str]:
     """What the head is given, as options of ``protclip predict``."""
-    if settings.vectors:
-        return f"-i {'VECTORS' if settings.towers == 'sequence' else 'STRUCTURES --vectors VECTORS'}"
-    return f"-i {'FASTA' if settings.towers == 'sequence' else 'STRUCTURES'}"
+    if settings.towers == "sequence":
+        given = ["-i", "VECTORS" if settings.vectors else "FASTA"]
+    else:
+        given = ["-i", "STRUCTURES", *(["--vectors", "VECTORS"] if settings.vectors else [])]
+    return [*given, "-o", "out.tsv"]

@@ -14,7 +14,7 @@ from protclip.config.resolve import machine_options, resolve
 from protclip.config.spelling import as_arguments, flag, flat_options, toml_text
 from protclip.errors import ConfigError
 from protclip.experiments.definitions import Arm, Experiment
-from protclip.tasks.config import SCRATCH_TOWERS, FinetuneConfig
+from protclip.tasks.config import BENCHMARK, NONE, SCRATCH_TOWERS, FinetuneConfig
 from protclip.tasks.definitions import find_task
 
 
@@ -249,9 +249,10 @@ class Plan:
         folder = run / "tasks" / find_task(task).name
         allowed = machine_options(FinetuneConfig)
         machine = {k: v for k, v in options.items() if k in allowed}
-        given: dict[str, Any] = {"model": str(run)}
+        # Named, so that no comparison picks up another run, or the demonstration where the benchmark lacks.
+        given: dict[str, Any] = {"model": str(run) if arm.pretrained else NONE, "data": BENCHMARK}
         if not arm.pretrained:  # the same towers, as far as they are told
-            given = {k: v for k, v in options.items() if k in SCRATCH_TOWERS}
+            given |= {k: v for k, v in options.items() if k in SCRATCH_TOWERS}
         shared = {k: v for k, v in options.items() if k in allowed | {"seed", "precision"}}
         chosen = as_arguments({**given, **shared, **self.task_options}, FinetuneConfig)
         return Stage(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -59,75 +57,3 @@ def assert_same() -> Callable[[Protein, Protein], None]:
             np.testing.assert_array_equal(a.plddt, b.plddt)
 
     return check
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
-    """Starts a web server whose GET requests ``answer(request)`` deals with; gives its address.
-
-    ``released`` is set at the end, so that answers that are still waiting on it stop.
-    """
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    running: list[tuple[ThreadingHTTPServer, threading.Thread, threading.Event]] = []
-
-    def start(answer: Callable[[BaseHTTPRequestHandler], None], released: threading.Event) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *args: object) -> None:
-                pass
-
-            def do_GET(self) -> None:
-                answer(self)
-                self.close_connection = True
-
-        http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        http.daemon_threads = True
-        http.block_on_close = False
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        running.append((http, thread, released))
-        return f"http://127.0.0.1:{http.server_address[1]}"
-
-    yield start
-    for http, thread, released in running:
-        released.set()
-        http.shutdown()
-        http.server_close()
-        thread.join()
-
-
-@pytest.fixture(scope="session")
-def send_range() -> Callable[..., bytes]:
-    """Status and headers for the part of ``body`` that a request asks for; gives that part."""
-
-    def send(
-        request: BaseHTTPRequestHandler,
-        body: bytes,
-        *,
-        etag: str = '"1"',
-        ranges: bool = True,
-        length: int | None = None,
-        no_length: bool = False,
-    ) -> bytes:
-        start = 0
-        wanted = request.headers.get("Range")
-        if wanted and ranges and request.headers.get("If-Range", etag) == etag:
-            start = int(wanted.removeprefix("bytes=").rstrip("-"))
-            if start >= len(body):
-                request.send_response(416)
-                request.send_header("Content-Range", f"bytes */{len(body)}")
-                request.send_header("Content-Length", "0")
-                request.end_headers()
-                return b""
-            request.send_response(206)
-            request.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        else:
-            request.send_response(200)
-        rest = body[start:]
-        if not no_length:
-            request.send_header("Content-Length", str(len(rest) if length is None else length))
-        if etag:
-            request.send_header("ETag", etag)
-        request.end_headers()
-        return rest
-
-    return send

@@ -7,12 +7,9 @@ import hashlib
 import io
 import json
 import tarfile
-import threading
 import zipfile
-from collections import Counter
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -26,46 +23,6 @@ from protclip.errors import ConfigError, DataError, DownloadError
 
 FAST = {"backoff": 0.001, "timeout": (2.0, 0.3)}
 CHAINS = {"1UBI-A": "1ubiA00", "1LCD-A": "1lcdA00", "5PTI-A": "5ptiA00", "1EJG-A": "1ejgA00"}
-SPLIT_OF = {"1UBI-A": "train", "1LCD-A": "train", "5PTI-A": "valid", "1EJG-A": "test"}
-
-
-class Server:
-    """Serves files by name; `faults` are what happens to the next requests of a name, in order."""
-
-    def __init__(self, send_range: Callable[..., bytes]) -> None:
-        self.files: dict[str, bytes] = {}
-        self.faults: dict[str, list[str]] = {}
-        self.asked: Counter[str] = Counter()
-        self.released = threading.Event()
-        self.send_range = send_range
-        self.base = ""
-
-    def answer(self, request: BaseHTTPRequestHandler) -> None:
-        name = request.path.rsplit("/", 1)[1]
-        self.asked[name] += 1
-        body = self.files.get(name)
-        fault = self.faults[name].pop(0) if self.faults.get(name) else ""
-        if body is None or fault in ("404", "500"):
-            request.send_error(404 if body is None else int(fault))
-            return
-        middle = len(body) // 2
-        if fault == "corrupt":
-            body = body[:middle] + bytes([body[middle] ^ 255]) + body[middle + 1 :]
-        rest = self.send_range(request, body)
-        if fault in ("cut", "stall"):
-            request.wfile.write(rest[: len(rest) // 2])
-            request.wfile.flush()
-            if fault == "stall":
-                self.released.wait(10)
-        else:
-            request.wfile.write(rest)
-
-
-@pytest.fixture
-def server(serve: Callable[..., str], send_range: Callable[..., bytes]) -> Server:
-    server = Server(send_range)
-    server.base = serve(server.answer, server.released) + "/files"
-    return server
 
 
 @pytest.fixture(autouse=True)
@@ -74,36 +31,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def torchdrug_zip(cath_dir: Path) -> bytes:
-    buffer = io.BytesIO()
-    rows = "\n".join(f"{chain}\t{('1.1.1.-', '3.4.21.-')[i % 2]}" for i, chain in enumerate(CHAINS))
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as outer:
-        for split in ("train", "valid", "test"):
-            part = io.BytesIO()
-            with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as inner:
-                for chain, domain in CHAINS.items():
-                    if SPLIT_OF[chain] == split:
-                        inner.writestr(
-                            f"{split}/{chain}_{chain[:4]}.pdb", (cath_dir / "dompdb" / domain).read_bytes()
-                        )
-            outer.writestr(f"EnzymeCommission/{split}.zip", part.getvalue())
-        table = f"### EC-numbers\n1.1.1.-\t3.4.21.-\n### PDB-chain\tEC-numbers\n{rows}"
-        outer.writestr("EnzymeCommission/nrPDB-EC_annot.tsv", table)
-        outer.writestr("EnzymeCommission/nrPDB-EC_test.csv", "PDB-chain,<30%,<95%\n1EJG-A,0,1")
-    return buffer.getvalue()
-
-
-@pytest.fixture
-def ec(server: Server, cath_dir: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
-    """The EC archive on the server, with its checksum as the published one."""
-    body = torchdrug_zip(cath_dir)
-    server.files["EnzymeCommission.zip"] = body
-    source = dataclasses.replace(find_source("ec"), md5=hashlib.md5(body).hexdigest())
-    monkeypatch.setitem(SOURCES, ("ec", "torchdrug"), source)
-    return body
-
-
-def fold_files(server: Server, cath_dir: Path) -> None:
+def fold_files(server: Any, cath_dir: Path) -> None:
     texts = {
         "class_map.txt": "a.1\t0\nd.15\t1",
         "training.txt": "d1ubia_\td.15\td.15\n",
@@ -124,7 +52,7 @@ def fold_files(server: Server, cath_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("faults", [[], ["500", "cut", "stall"], ["corrupt"]])
-def test_ec_archive_to_benchmark(faults: list[str], server: Server, ec: bytes, own_cache: Path) -> None:
+def test_ec_archive_to_benchmark(faults: list[str], server: Any, ec: bytes, own_cache: Path) -> None:
     server.faults["EnzymeCommission.zip"] = list(faults)
     if faults == ["corrupt"]:  # a wrong checksum is never taken; the next call begins anew
         with pytest.raises(DownloadError, match="wrong md5"):
@@ -149,7 +77,7 @@ def test_ec_archive_to_benchmark(faults: list[str], server: Server, ec: bytes, o
         }
 
 
-def test_mirrors_are_asked_in_order(server: Server, ec: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mirrors_are_asked_in_order(server: Any, ec: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     source = dataclasses.replace(find_source("ec"), archive_bases=(f"{server.base}/gone", server.base))
     monkeypatch.setitem(SOURCES, ("ec", "torchdrug"), source)
     server.faults["EnzymeCommission.zip"] = ["404"]
@@ -158,7 +86,7 @@ def test_mirrors_are_asked_in_order(server: Server, ec: bytes, monkeypatch: pyte
     assert server.asked["EnzymeCommission.zip"] == 2
 
 
-def test_fold_lists_and_structures(server: Server, cath_dir: Path, own_cache: Path) -> None:
+def test_fold_lists_and_structures(server: Any, cath_dir: Path, own_cache: Path) -> None:
     fold_files(server, cath_dir)
     server.faults = {"training.txt": ["500"], "pdbstyle-sel-gs-bib-95-1.75.tgz": ["cut", "stall"]}
     said: list[str] = []
@@ -173,7 +101,7 @@ def test_fold_lists_and_structures(server: Server, cath_dir: Path, own_cache: Pa
         assert benchmark.missing == []
 
 
-def test_a_corrupt_archive_without_checksum_is_found_by_unpacking(server: Server, cath_dir: Path) -> None:
+def test_a_corrupt_archive_without_checksum_is_found_by_unpacking(server: Any, cath_dir: Path) -> None:
     fold_files(server, cath_dir)
     server.faults["pdbstyle-sel-gs-bib-95-1.75.tgz"] = ["corrupt"]
     with pytest.raises(DataError, match="damaged"):
@@ -182,7 +110,7 @@ def test_a_corrupt_archive_without_checksum_is_found_by_unpacking(server: Server
     assert len(list((folder / "structures").rglob("*.ent"))) == 5
 
 
-def test_bad_lists_are_not_kept(server: Server, cath_dir: Path, own_cache: Path) -> None:
+def test_bad_lists_are_not_kept(server: Any, cath_dir: Path, own_cache: Path) -> None:
     fold_files(server, cath_dir)
     good = server.files["training.txt"]
     server.files["training.txt"] = b"<html>not found</html>"
@@ -193,7 +121,7 @@ def test_bad_lists_are_not_kept(server: Server, cath_dir: Path, own_cache: Path)
     fetch_benchmark("fold", mirror=server.base, **FAST)
 
 
-def reaction_files(server: Server) -> dict[str, bytes]:
+def reaction_files(server: Any) -> dict[str, bytes]:
     chains = [chain.lower()[:4] + "." + chain[-1] for chain in CHAINS]
     texts = {
         "training.txt": "\n".join([*chains[:2], "9zzz.A"]),
@@ -207,7 +135,7 @@ def reaction_files(server: Server) -> dict[str, bytes]:
     return files
 
 
-def test_reaction_fetches_the_entries_of_its_chains(server: Server, cath_dir: Path, own_cache: Path) -> None:
+def test_reaction_fetches_the_entries_of_its_chains(server: Any, cath_dir: Path, own_cache: Path) -> None:
     import gzip
 
     reaction_files(server)
@@ -243,7 +171,7 @@ def test_reaction_fetches_the_entries_of_its_chains(server: Server, cath_dir: Pa
         fetch_entries(["1abc"], folder / "x", entry_format="mmtf")
 
 
-def test_lists_only(server: Server, own_cache: Path) -> None:
+def test_lists_only(server: Any, own_cache: Path) -> None:
     reaction_files(server)
     folder = fetch_benchmark("reaction", mirror=server.base, structures=False, **FAST)
     assert not (folder / "structures").exists()
@@ -275,7 +203,7 @@ def test_official_addresses() -> None:
         find_source("ec", "newest")
 
 
-def test_files_fetched_by_hand(server: Server, ec: bytes, cath_dir: Path, tmp_path: Path) -> None:
+def test_files_fetched_by_hand(server: Any, ec: bytes, cath_dir: Path, tmp_path: Path) -> None:
     by_hand = tmp_path / "hand"
     by_hand.mkdir()
     (by_hand / "EnzymeCommission.zip").write_bytes(ec)
@@ -300,14 +228,14 @@ def test_files_fetched_by_hand(server: Server, ec: bytes, cath_dir: Path, tmp_pa
     with pytest.raises(DataError, match="no such file"):
         fetch_benchmark("fold", from_files=[by_hand / "none.tgz"])
     said: list[str] = []
-    (by_hand / "other.zip").write_bytes(torchdrug_zip(cath_dir) + b"")
+    (by_hand / "other.zip").write_bytes(ec)
     with zipfile.ZipFile(by_hand / "other.zip", "a") as bundle:
         bundle.writestr("EnzymeCommission/note.txt", "repacked")
     fetch_benchmark("ec", tmp_path / "x", from_files=[by_hand / "other.zip"], say=said.append)
     assert "is not the published archive" in said[0]
 
 
-def test_lists_out_of_a_zip_of_their_repository(server: Server, cath_dir: Path, tmp_path: Path) -> None:
+def test_lists_out_of_a_zip_of_their_repository(server: Any, cath_dir: Path, tmp_path: Path) -> None:
     fold_files(server, cath_dir)
     repository = tmp_path / "IEConv_proteins-master.zip"
     with zipfile.ZipFile(repository, "w") as bundle:

@@ -178,7 +178,7 @@ def test_towers_from_scratch_are_those_of_the_other_arms() -> None:
     given = dict(zip(stage.arguments[2::2], stage.arguments[3::2], strict=True))
     assert given["--structure-size"] == "tiny"
     assert given["--data"] == "sample"
-    assert "--model" not in given
+    assert given["--model"] == "none"  # and no run that happens to lie in runs/
     assert "--batch-size" not in given
 
 

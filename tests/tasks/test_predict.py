@@ -328,10 +328,13 @@ def test_demonstration_files_say_so(heads, toy_corpus, tmp_path):
 def test_finetune_command_errors(tmp_path):
     for arguments, message in (
         (
-            ["finetune", "ec", "--out", tmp_path / "a"],
+            ["finetune", "ec", "--data", "benchmark", "--out", tmp_path / "a"],
             "`protclip data download ec` and `protclip data build ec`",
         ),
-        (["finetune", "go-bp", "--out", tmp_path / "a"], "`protclip data download go`"),
+        (
+            ["finetune", "go-bp", "--data", "benchmark", "--out", tmp_path / "a"],
+            "`protclip data download go`",
+        ),
         (["finetune", "ec", "--data", tmp_path / "no.h5", "--out", tmp_path / "a"], "no such file"),
         (["finetune", "ecc"], "unknown task"),
         (["finetune"], "no task is named"),
