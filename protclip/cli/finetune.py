@@ -73,7 +73,7 @@ def _run(settings: FinetuneConfig, folder: Path, resume: bool) -> None:
     from protclip.tasks.find_benchmark import get_by_hand
     from protclip.tasks.finetune import Finetuning, prepare
     from protclip.tasks.report import demonstration_warning, results_lines, results_table
-    from protclip.training.running import Silent
+    from protclip.typing import Silent
 
     speaks = _is_first_process()
     display = TerminalDisplay() if speaks else Silent()
