@@ -1,51 +1,19 @@
 """A protein as geometry."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from protclip.lazy import attach
 
 if TYPE_CHECKING:
-    from protclip.structure.augment import augment_structure
-    from protclip.structure.encoders.encoder import CDConvConfig, CDConvEncoder
-    from protclip.structure.encoders.graph import StructureBatch, collate_structures
-    from protclip.structure.protein import Protein
-    from protclip.structure.reading.chopping import Segment, parse_chopping
-    from protclip.structure.reading.read import read_chains, read_structure
+    from protclip.structure.augment import augment_structure as augment_structure
+    from protclip.structure.encoders.encoder import CDConvConfig as CDConvConfig
+    from protclip.structure.encoders.encoder import CDConvEncoder as CDConvEncoder
+    from protclip.structure.encoders.graph import StructureBatch as StructureBatch
+    from protclip.structure.encoders.graph import collate_structures as collate_structures
+    from protclip.structure.protein import Protein as Protein
+    from protclip.structure.reading.chopping import Segment as Segment
+    from protclip.structure.reading.chopping import parse_chopping as parse_chopping
+    from protclip.structure.reading.read import read_chains as read_chains
+    from protclip.structure.reading.read import read_structure as read_structure
 
-# Name -> module, imported on first use: readers need no torch, encoders no gemmi.
-_EXPORTS = {
-    "CDConvConfig": "encoders.encoder",
-    "CDConvEncoder": "encoders.encoder",
-    "Protein": "protein",
-    "Segment": "reading.chopping",
-    "StructureBatch": "encoders.graph",
-    "augment_structure": "augment",
-    "collate_structures": "encoders.graph",
-    "parse_chopping": "reading.chopping",
-    "read_chains": "reading.read",
-    "read_structure": "reading.read",
-}
-
-__all__ = [
-    "CDConvConfig",
-    "CDConvEncoder",
-    "Protein",
-    "Segment",
-    "StructureBatch",
-    "augment_structure",
-    "collate_structures",
-    "parse_chopping",
-    "read_chains",
-    "read_structure",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _EXPORTS:
-        return getattr(import_module(f"protclip.structure.{_EXPORTS[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_EXPORTS])
+__getattr__, __dir__, __all__ = attach(__name__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +18,7 @@ from protclip.errors import ConfigError, DataError, DownloadError
 from protclip.files import file_lock
 from protclip.tasks.config import AUTO, BENCHMARK, SAMPLE
 from protclip.tasks.definitions import find_task
-
-Say = Callable[[str], None]
+from protclip.typing import Say
 
 
 class ChosenData(NamedTuple):
@@ -72,7 +70,15 @@ def choose_data(
                 _fetch(task, say, progress)
             except (DownloadError, DataError) as error:
                 return ChosenData(SAMPLE, _reason(error))
-        say(str(build_benchmark(task, **found_sources(task), progress=progress)))
+        found = found_sources(task)
+        report = build_benchmark(
+            task,
+            lists=found.get("lists"),
+            structures=found.get("structures"),
+            archive=found.get("archive"),
+            progress=progress,
+        )
+        say(str(report))
     return ChosenData(BENCHMARK)
 
 

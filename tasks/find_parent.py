@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from protclip.data.files.vector_file import VectorFile
 from protclip.files import read_toml
 from protclip.model.folder import find_model, newest_run
 from protclip.tasks.config import AUTO, FinetuneConfig
+from protclip.typing import Say
 
 SCRATCH = (
     "structure_encoder",
@@ -23,9 +24,7 @@ SCRATCH = (
 """Options of towers from scratch: who gives one wants no pretrained model."""
 
 
-def choose_model(
-    config: FinetuneConfig, *, say: Callable[[str], None] = lambda text: None, root: Path = Path("runs")
-) -> str:
+def choose_model(config: FinetuneConfig, *, say: Say = lambda text: None, root: Path = Path("runs")) -> str:
     """The model that a run starts from: for ``auto`` the newest finished run in ``root``, if its towers fit.
 
     Parameters

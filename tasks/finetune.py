@@ -24,7 +24,7 @@ from protclip.tasks.results import Results, summarise
 from protclip.tasks.seed_training import SeedTraining
 from protclip.training.run_folder import open_run_folder
 from protclip.training.running import make_fabric
-from protclip.typing import Display, Silent
+from protclip.typing import Display, Say, Silent
 
 if TYPE_CHECKING:
     from protclip.data.benchmarks.build_benchmark import Benchmark
@@ -144,8 +144,8 @@ def prepare(
     folder: Path,
     *,
     resume: bool,
-    say: Callable[[str], None],
-    warn: Callable[[str], None],
+    say: Say,
+    warn: Say,
     progress: bool = False,
 ) -> tuple[FinetuneConfig, Benchmark]:
     """Find what ``auto`` stands for, fetching the benchmark where that is needed, and open the data.

@@ -34,13 +34,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("config",),
     ("work",),
     ("files",),
-    ("errors", "typing"),
+    ("errors", "typing", "lazy"),
 )
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 
 # Parts that know even less than their floor allows.
 KNOWS_ONLY = {
-    "structure": {"errors", "typing"},
+    "structure": {"errors", "typing", "lazy"},
     "losses": {"config", "parallel", "errors", "typing"},
     "alignment": {"errors", "typing"},
     "scoring": {"errors", "typing"},
@@ -50,6 +50,7 @@ KNOWS_ONLY = {
     "files": {"errors", "typing"},
     "errors": set(),
     "typing": set(),
+    "lazy": set(),
 }
 
 HEAVY = {

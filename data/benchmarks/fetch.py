@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,8 @@ def fetch_benchmark(
     """
     source = find_source(name, version)
     folder = Path(out) if out is not None else default_folder(name)
-    (folder / RECORD).unlink(missing_ok=True)  # stands for a whole download, and this one has only begun
+    with suppress(OSError):
+        (folder / RECORD).unlink()  # stands for a whole download, and this one has only begun
     if from_files:
         facts = _take(name, source, folder, [Path(file) for file in from_files], say)
     else:

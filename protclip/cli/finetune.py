@@ -18,15 +18,17 @@ from protclip.tasks.config import AUTO, FinetuneConfig
 
 @with_options(FinetuneConfig)
 def finetune(
-    task: str = typer.Argument(None, help="fold, reaction, go-mf, go-bp, go-cc or ec."),
-    out: Path = typer.Option(None, help="Run folder [default: runs/DATE-TIME-TASK].", rich_help_panel=RUN),
+    task: str | None = typer.Argument(None, help="fold, reaction, go-mf, go-bp, go-cc or ec."),
+    out: Path | None = typer.Option(
+        None, help="Run folder [default: runs/DATE-TIME-TASK].", rich_help_panel=RUN
+    ),
     resume: bool = typer.Option(
         False,
         "--resume",
         help="Go on with the run in --out, or with the newest unfinished.",
         rich_help_panel=RUN,
     ),
-    config: Path = typer.Option(
+    config: Path | None = typer.Option(
         None, help="TOML file, as written into a run folder; options override it.", rich_help_panel=RUN
     ),
     **chosen: Any,

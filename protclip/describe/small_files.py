@@ -111,6 +111,7 @@ def describe_config(path: Path) -> Description:
     """Options, and the command that repeats the run they are of."""
     found = toml(path)
     train, source = found.get("train", {}), found.get("source", {})
+    facts: dict[str, Any]
     if "experiment" in found:
         again = command("experiment", found["experiment"], "--out", path.parent)
         kind, facts = "an experiment", {k: found[k] for k in ("experiment", "seeds") if k in found}
