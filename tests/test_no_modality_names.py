@@ -14,6 +14,7 @@ PARTICULAR = {
     *("modalities", "sources", "config/protein_options.py", "config/folder_options.py"),
     *("errors.py", "inference/shortcuts.py"),
     *("cli/finetune.py", "cli/predict.py", "cli/data.py", "cli/benchmarks.py"),
+    *("describe/datasets.py", "describe/protein_files.py"),
 }
 
 IDENTIFIER = re.compile(r"structures?|sequences?|images?|captions?|photos?|residue_types?|esm2?", re.I)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protclip.describe.description import Description, command, json_table, made, starts_with
+from protclip.describe.protein_files import vector_uses
 from protclip.errors import DataError
 
 if TYPE_CHECKING:
@@ -90,11 +91,8 @@ def _origin(made_by: Mapping[str, Any]) -> str:
 def _uses(path: Path, modality: str) -> list[str]:
     if path.suffix == ".parquet":
         return [f"python -c \"import pandas; print(pandas.read_parquet('{path}'))\""]
-    uses = [command("align-vectors", path, "OTHER.h5", "--pairs", "PAIRS.tsv", "-o", "aligned")]
-    if modality in ("", "sequence"):
-        uses.append(command("pretrain", "--cath", "CATH", "--vectors", path))
-        uses.append(command("finetune", "TASK", "--towers", "sequence", "--vectors", path))
-    return uses
+    align = command("align-vectors", path, "OTHER.h5", "--pairs", "PAIRS.tsv", "-o", "aligned")
+    return [align, *vector_uses(path, modality)]
 
 
 def describe_embeddings(path: Path) -> Description:

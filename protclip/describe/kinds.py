@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from protclip.describe import datasets, runs, small_files
+from protclip.describe import datasets, protein_files, runs, small_files
 from protclip.describe import embedding_files as vectors
 from protclip.describe.description import Kind, head
 from protclip.errors import DataError, ProtclipError
@@ -28,8 +28,7 @@ FOLDERS = (
     Kind("cache", datasets.is_cache, datasets.describe_cache),
     Kind("part of the cache", datasets.is_part_of_cache, datasets.describe_part_of_cache),
     Kind("folder of runs", lambda path: bool(runs.runs_in(path)), runs.describe_runs),
-    Kind("CATH folder", datasets.is_cath, datasets.describe_structures),
-    Kind("folder of structures", datasets.is_structure_folder, datasets.describe_structures),
+    *protein_files.FOLDERS,
 )
 """Folders; the first kind that fits is the kind."""
 
@@ -44,9 +43,7 @@ FILES = (
     Kind("list of failures", small_files.is_failure_list, small_files.describe_failure_list),
     Kind("options", small_files.is_config, small_files.describe_config),
     Kind("file of a run", small_files.is_file_of_a_run, small_files.describe_file_of_a_run),
-    Kind("FASTA file", datasets.is_fasta, datasets.describe_fasta),
-    Kind("archive", datasets.is_archive_file, datasets.describe_archive),
-    Kind("structure file", datasets.is_structure, datasets.describe_structure),
+    *protein_files.FILES,
 )
 """Files; the first kind that fits is the kind."""
 
@@ -109,8 +106,7 @@ def describe(path: Path) -> dict[str, Any]:
         "this is nothing that protclip writes or reads",
         where=str(path),
         got=_folder_looks_like(path) if path.is_dir() else _file_looks_like(path),
-        expected="a run, model, head, experiment, corpus, benchmark, embeddings, predictions or options, a "
-        "FASTA or structure file, or a folder of structures",
+        expected="one of: " + ", ".join(dict.fromkeys(kind.name for kind in (*FOLDERS, *FILES))),
     )
 
 
@@ -135,4 +131,4 @@ def _file_looks_like(path: Path) -> str:
         return "a file that is no text"
     line = text.splitlines()[0] if text else ""
     columns = f" in {len(line.split(chr(9)))} columns" if "\t" in line else ""
-    return f"text{columns} that begins with {line[:40]!r}"
+    return f"plain text{columns} that begins with {line[:40]!r}"

@@ -9,15 +9,6 @@ from typing import Any
 
 from protclip.describe.description import Description, command, json_table, made, toml, version
 
-INPUTS = {
-    "structure": "STRUCTURES",
-    "sequence": "FASTA",
-    "image": "IMAGES",
-    "text": "CAPTIONS",
-    "vectors": "VECTORS.h5",
-}
-"""What stands for the input of each modality in a command."""
-
 
 def weights_config(path: Path) -> dict[str, Any]:
     """``config.toml`` of a folder with weights; empty for any other folder."""
@@ -54,11 +45,12 @@ def is_aligned(path: Path) -> bool:
     return bool(sides) and all(s["modality"] == "vectors" for s in sides) and "sources" in config["training"]
 
 
+def _name(side: Mapping[str, Any]) -> str:
+    return str(side.get("stands_for") or side["modality"])
+
+
 def _sides(sides: list[Mapping[str, Any]]) -> str:
-    named = [
-        side["stands_for"] + " (vectors)" if "stands_for" in side else str(side["modality"]) for side in sides
-    ]
-    return " and ".join(named)
+    return " and ".join(_name(side) + (" (vectors)" if "stands_for" in side else "") for side in sides)
 
 
 def _source(training: Mapping[str, Any]) -> tuple[str, str]:
@@ -68,11 +60,13 @@ def _source(training: Mapping[str, Any]) -> tuple[str, str]:
     return "--cath", str(training.get("corpus", "CATH"))
 
 
-def _model_uses(path: Path, sides: list[Mapping[str, Any]], training: Mapping[str, Any]) -> list[str]:
-    uses = [command("embed", path, "-i", INPUTS.get(sides[0]["modality"], "INPUT"), "-o", "out.h5")]
-    vectors = ["--vectors", INPUTS["vectors"]] if any(side["modality"] == "vectors" for side in sides) else []
+def _model_uses(path: Path, config: Mapping[str, Any]) -> list[str]:
+    sides, training = config["model"]["sides"], config.get("training", {})
+    name = _name(sides[0])
+    uses = [command("embed", path, "--modality", name, "-i", name.upper(), "-o", "out.h5")]
+    vectors = ["--vectors", "VECTORS.h5"] if any("stands_for" in side for side in sides) else []
     uses.append(command("evaluate", path, *_source(training), *vectors))
-    if any(side["modality"] in ("structure", "sequence") for side in sides):
+    if training.get("source") == "proteins":
         uses.append(command("finetune", "TASK", "--model", path))
     return uses
 
@@ -100,7 +94,7 @@ def describe_model(path: Path) -> Description:
     return Description(
         facts,
         made(version(config), seed, how, at=path / "model.safetensors"),
-        _model_uses(path, model["sides"], training),
+        _model_uses(path, config),
     )
 
 
@@ -143,7 +137,7 @@ def describe_head(path: Path) -> Description:
         "test": training.get("test"),
         "parent": training.get("parent", {}).get("path", "none"),
     }
-    first = INPUTS.get(sides[0]["modality"], "INPUT") if sides else "INPUT"
+    first = _name(sides[0]).upper() if sides else "INPUT"
     seed = f"protclip finetune {head.get('task')} --mode {training.get('mode')} --seed {training.get('seed')}"
     return Description(
         facts,
@@ -185,10 +179,7 @@ def describe_run(path: Path) -> Description:
                 facts[name] = f"R@10 {scores['R@10']:.1%} of {found.get('gallery')}"
     if not finished:
         return Description(facts, _made_run(path), [command("pretrain", "--out", path, "--resume")])
-    model = weights_config(path / "model")
-    return Description(
-        facts, _made_run(path), _model_uses(path, model["model"]["sides"], model.get("training", {}))
-    )
+    return Description(facts, _made_run(path), _model_uses(path, weights_config(path / "model")))
 
 
 def _made_run(path: Path) -> str:
@@ -214,7 +205,8 @@ def describe_task_run(path: Path) -> Description:
         "model": config.get("model") or "none: towers from scratch",
         "headline": f"{headline['metric']} {value:.3f} on {headline['set']}" if value is not None else "",
     }
-    first = "FASTA" if config.get("towers") == "sequence" else "STRUCTURES"
+    sides = weights_config(path / "head").get("network", {}).get("sides", [])
+    first = _name(sides[0]).upper() if sides else "INPUT"
     use = command("predict", path / "head", "-i", first, "-o", "out.tsv")
     again = command("finetune", "--out", path, "--resume")
     return Description(facts, _made_run(path), [use if finished else again])
