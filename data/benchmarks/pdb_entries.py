@@ -55,7 +55,6 @@ def fetch_entries(
     todo = [code for code in codes if code.lower() not in have]
     if len(todo) < len(codes):
         say(f"{len(codes) - len(todo)} of {len(codes)} PDB entries are there already")
-    gone: list[str] = []
 
     def fetch(code: str) -> str | None:
         file = f"{code}.{kind}.gz"
@@ -72,12 +71,20 @@ def fetch_entries(
             raise
         return None
 
+    from rich.console import Console  # lazy: only for people who fetch
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    bar = progress and console.is_terminal
+    gone: list[str] = []
     pool = ThreadPoolExecutor(max(1, threads))
     try:
-        for done, missing in enumerate(pool.map(fetch, todo), 1):
+        found = pool.map(fetch, todo)
+        shown = track(found, "PDB entries", total=len(todo), console=console, disable=not bar)
+        for done, missing in enumerate(shown, 1):
             if missing:
                 gone.append(missing)
-            if progress and (done % 1000 == 0 or done == len(todo)):
+            if progress and not bar and (done % 1000 == 0 or done == len(todo)):
                 say(f"{done} of {len(todo)} PDB entries")
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
