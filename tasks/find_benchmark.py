@@ -62,7 +62,8 @@ def choose_data(
     if data != AUTO:
         return ChosenData(data)
     out = default_path(find_task(task).name)
-    with file_lock(out.with_name(f"{out.name}.fetch.lock")):
+    # The three tasks of GO come from one download.
+    with file_lock(out.with_name(f"{source_name(task)}.fetch.lock")):
         if out.exists():
             return ChosenData(BENCHMARK)
         if not is_fetched(task):

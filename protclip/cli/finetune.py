@@ -75,9 +75,12 @@ def _run(settings: FinetuneConfig, folder: Path, resume: bool) -> None:
     from protclip.tasks.find_benchmark import get_by_hand
     from protclip.tasks.finetune import Finetuning, prepare
     from protclip.tasks.report import demonstration_warning, results_lines, results_table
+    from protclip.training.run_folder import check_free
     from protclip.typing import Silent
 
     speaks = _is_first_process()
+    if speaks and not resume:
+        check_free(folder)  # before hours of fetching
     display = TerminalDisplay() if speaks else Silent()
     settings, benchmark = prepare(
         settings,

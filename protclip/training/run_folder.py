@@ -19,6 +19,23 @@ def new_run_folder(root: Path, objective: str) -> Path:
     return folder
 
 
+def check_free(folder: Path) -> None:
+    """Refuse a folder that holds a run already; options alone are no run.
+
+    Raises
+    ------
+    ConfigError
+        If there is one.
+    """
+    options = folder / "config.toml"
+    if options.exists() and any(f != options and f.is_file() for f in folder.rglob("*")):
+        raise ConfigError(
+            "there is a run in this folder already",
+            where=f"--out {folder}",
+            hint="Add --resume to go on with it, or choose another folder",
+        )
+
+
 def open_run_folder(folder: Path, save: Callable[[Path], None], *, resume: bool) -> None:
     """Make the folder of a run and write its options, or refuse a folder that holds another run.
 
@@ -38,17 +55,14 @@ def open_run_folder(folder: Path, save: Callable[[Path], None], *, resume: bool)
     ConfigError
         If there is a run and it is not to be resumed.
     """
-    options = folder / "config.toml"
     folder.mkdir(parents=True, exist_ok=True)
-    started = options.exists() and any(f != options and f.is_file() for f in folder.rglob("*"))
-    if not started:
-        save(options)
-    elif not resume:
-        raise ConfigError(
-            "there is a run in this folder already",
-            where=f"--out {folder}",
-            hint="Add --resume to go on with it, or choose another folder",
-        )
+    try:
+        check_free(folder)
+    except ConfigError:
+        if not resume:
+            raise
+    else:
+        save(folder / "config.toml")
 
 
 def newest_unfinished(root: Path, *, result: str = "model", entry: str = "train") -> Path:

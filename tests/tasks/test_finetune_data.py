@@ -220,6 +220,18 @@ def test_asking_a_silent_server_ends_in_time(serve: Any) -> None:
     assert time.monotonic() - began < 10  # and not the 20 s of the server
 
 
+def test_a_folder_with_another_run_is_refused_before_anything_is_fetched(
+    fresh: Path, ec: bytes, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from_base(monkeypatch, server.base)
+    (fresh / "run").mkdir()
+    for name in ("config.toml", "log.csv"):
+        (fresh / "run" / name).touch()
+    with pytest.raises(ConfigError, match="there is a run in this folder already"):
+        invoke("finetune", "ec", "--out", "run")
+    assert server.asked == {}
+
+
 def test_absence_is_an_error_where_the_benchmark_is_asked_for(fresh: Path) -> None:
     with pytest.raises(DataError, match=r"not on disk.*protclip data download go.*protclip data build go-bp"):
         invoke("finetune", "go-bp", "--data", "benchmark", "--out", "run")
