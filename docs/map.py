@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DRAWING = ROOT / "docs" / "map.svg"
-GROUND = ("config", "files", "work", "compression", "errors", "typing")
+GROUND = ("config", "files", "work", "compression", "errors", "typing", "lazy")
 ROOF = "__main__"
 
 # Where a room stands from left to right, in boxes; others are spread over their floor.

@@ -111,13 +111,16 @@ def describe_aligned(path: Path) -> Description:
         "pairs": training.get("pairs"),
         "R@10": training.get("scores", {}).get("R@10"),
     }
-    again = command("align-vectors", *(sources[name] for name in names), "--pairs", sources["pairs"])
+    # The files are noted by their place, whatever the sides are called.
+    files = [sources["left"], sources["right"]]
+    names_given = ["--left-name", names[0], "--right-name", names[1]] if names != ["left", "right"] else []
+    again = command("align-vectors", *files, "--pairs", sources["pairs"], *names_given)
     return Description(
         facts,
         made(again, version(config), at=path / "model.safetensors"),
         [
-            command("embed", path, "--modality", name, "-i", sources[name], "-o", f"{name}.h5")
-            for name in names
+            command("embed", path, "--modality", name, "-i", file, "-o", f"{name}.h5")
+            for name, file in zip(names, files, strict=True)
         ],
     )
 

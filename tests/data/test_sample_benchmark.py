@@ -15,7 +15,7 @@ from protclip.data.benchmarks.build_benchmark import Benchmark, sample_benchmark
 from protclip.data.benchmarks.published import SINGLE_LABEL, TASK_NAMES
 from protclip.data.benchmarks.sample import ec_levels, read_labels
 from protclip.data.corpus.cath import read_domain_list
-from protclip.describe import describe
+from protclip.describe.kinds import describe
 from protclip.errors import ConfigError, DataError
 from protclip.structure.reading.read import read_structure
 

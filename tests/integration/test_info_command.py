@@ -60,6 +60,7 @@ def zoo(
                 file[str(i)] = rng.normal(size=width).astype(np.float32)
     (zoo / "pairs.tsv").write_text("".join(f"{i}\t{i}\n" for i in range(12)))
     pair = (zoo / "left.h5", zoo / "right.h5", "--pairs", zoo / "pairs.tsv", "--method", "cca", "--dim", 2)
+    pair = (*pair, "--left-name", "protein", "--right-name", "ligand")
     cli("align-vectors", *pair, "--folds", 0, "-o", zoo / "aligned")
     with h5py.File(zoo / "numbers.h5", "w") as file:
         file["ids"], file["embeddings"] = np.array([1, 2]), np.eye(2, 4, dtype=np.float32)
@@ -104,7 +105,7 @@ ZOO = {
     "shards": ("shards of embeddings", {"shards": "1 of 2", "missing": "2", "dim": 32}),
     "few.h5.parts": ("unfinished embeddings", {"finished pieces": 0}),
     "refitted": ("refit model", {"dim": 32}),
-    "aligned": ("aligned vectors model", {"sides": "left (vectors) and right (vectors)", "pairs": 12}),
+    "aligned": ("aligned vectors model", {"sides": "protein (vectors) and ligand (vectors)", "pairs": 12}),
     "corpus.h5": ("corpus", {"proteins": 3}),
     "corpus.h5.partial": ("unfinished corpus or benchmark", {"proteins so far": 3}),
     "task": ("task run", {"finished": "yes", "task": "ec", "mode": "probe"}),
