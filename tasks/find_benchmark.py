@@ -15,10 +15,10 @@ from protclip.data.benchmarks.build_benchmark import (
 from protclip.data.benchmarks.fetch import fetch_benchmark, found_sources, is_fetched
 from protclip.data.benchmarks.reach import ask
 from protclip.errors import ConfigError, DataError, DownloadError
-from protclip.files import file_lock
 from protclip.tasks.config import AUTO, BENCHMARK, SAMPLE
 from protclip.tasks.definitions import find_task
 from protclip.typing import Say
+from protclip.work.locks import file_lock
 
 
 class ChosenData(NamedTuple):

@@ -99,7 +99,7 @@ ZOO = {
     "few.fasta": ("FASTA file", {"sequences": "3", "ids": "1, 2, 30.5", "length": "7 to 18 residues"}),
     "few.h5": ("embeddings", {"items": 3, "dim": 32, "modality": "sequence", "ids": "1, 2, 30.5"}),
     "few.parquet": ("embeddings", {"items": 3, "dim": 32, "modality": "sequence", "ids": "1, 2, 30.5"}),
-    "few.failed.tsv": ("list of failures", {"inputs": 1}),
+    "few.h5.failed.tsv": ("list of failures", {"inputs": 1}),
     "numbers.h5": ("embeddings", {"items": 2, "dim": 4, "ids": "1, 2"}),
     "left.h5": ("embeddings of another program", {"items": 12, "dim": 6, "ids": "0, 1, 10, ..."}),
     "shards": ("shards of embeddings", {"shards": "1 of 2", "missing": "2", "dim": 32}),
