@@ -11,11 +11,12 @@ from typing import Literal
 
 from protclip.data.corpus.cath import read_domain_list
 from protclip.data.files.archive import extract_tar
-from protclip.data.files.download import download
+from protclip.data.files.download import download, tidy_download
 from protclip.errors import ConfigError, DataError
 from protclip.files import atomic_path, cache_dir
 from protclip.typing import Say
 from protclip.work.fingerprint import file_digest
+from protclip.work.locks import claim, tidy
 
 CATH = "https://download.cathdb.info/cath/releases"
 LICENCE = "CATH data: CC BY 4.0, Orengo group, University College London; PDB coordinates: CC0 1.0"
@@ -95,6 +96,9 @@ def fetch_cath(
     folder = Path(out) if out is not None else cache_dir() / "cath" / f"{release}-{subset}"
     if (folder / RECORD).is_file() and (folder / "dompdb").is_dir():
         say(f"{folder} is complete; remove it to fetch it again")
+        # A killed call may have left it behind.
+        (folder / urls[0].rsplit("/", 1)[1]).unlink(missing_ok=True)
+        _tidy(folder, urls)
         return folder
     files = _given(from_files) if from_files else _fetched(urls, folder, progress)
     archive, domain_list = files
@@ -122,11 +126,20 @@ def fetch_cath(
         with atomic_path(folder / domain_list.name) as temporary:
             shutil.copyfile(domain_list, temporary)
     record = {"release": release, "set": subset, "licence": LICENCE, "files": facts}
-    with atomic_path(folder / RECORD) as temporary:
+    with claim(folder / RECORD), atomic_path(folder / RECORD) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n")
     if not from_files:
         archive.unlink()
+    _tidy(folder, urls)
     return folder
+
+
+def _tidy(folder: Path, urls: Sequence[str]) -> None:
+    """Remove what killed calls left behind."""
+    tidy(folder / ".unpacked")
+    tidy(folder / RECORD)
+    for url in urls:
+        tidy_download(folder / url.rsplit("/", 1)[1])
 
 
 def _fetched(urls: tuple[str, str], folder: Path, progress: bool) -> tuple[Path, Path]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
-import os
 import shutil
 import tarfile
 import zlib
@@ -16,7 +15,8 @@ from typing import Any, BinaryIO, cast
 
 from protclip.data.files.lines import GZIP_MAGIC
 from protclip.errors import DataError, DownloadError
-from protclip.files import sync
+from protclip.files import sync, temporary_name
+from protclip.work.locks import claim
 
 GROWTH = 200
 """Times its size that an archive may unpack to; deflate itself cannot do much more than a thousand."""
@@ -108,21 +108,21 @@ def new_folder(folder: Path) -> Iterator[Path]:
     Raises
     ------
     DataError
-        If ``folder`` exists, or nothing was written.
+        If ``folder`` exists, nothing was written, or another process is making it.
     """
     if folder.exists():
         raise DataError("already there", where=str(folder), hint="Remove it to unpack again")
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.unpack")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        if not any(temporary.iterdir()):
-            raise DataError("an empty archive", where=str(folder))
-        sync(temporary)
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with claim(folder):
+        temporary = temporary_name(folder)
+        try:
+            temporary.mkdir(parents=True)
+            yield temporary
+            if not any(temporary.iterdir()):
+                raise DataError("an empty archive", where=str(folder))
+            sync(temporary)
+            temporary.replace(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def safe_name(name: str, where: str, *, plain: bool) -> str:

@@ -17,7 +17,7 @@ from protclip import __version__
 from protclip.errors import DownloadError
 from protclip.files import sync
 from protclip.work.fingerprint import file_digest
-from protclip.work.locks import claim
+from protclip.work.locks import claim, tidy
 from protclip.work.outputs import check_output
 from protclip.work.unfinished import is_full
 
@@ -92,12 +92,22 @@ def download(
     dest = Path(dest)
     expected = {"sha256": sha256, "md5": md5}
     if dest.is_file() and _mismatch(dest, expected, size) is None:
+        tidy_download(dest)
         return dest
     if os.environ.get("PROTCLIP_OFFLINE"):
         raise DownloadError("downloads are switched off by PROTCLIP_OFFLINE", where=str(dest), hint=by_hand)
     check_output(dest)
     with claim(dest):
         return _fetch(addresses, dest, expected, size, progress, by_hand, timeout, backoff)
+
+
+def tidy_download(dest: Path) -> None:
+    """Remove what a killed call left beside a file that is complete."""
+    tidy(dest)
+    partial = dest.with_name(dest.name + ".partial")
+    if not partial.exists():
+        with suppress(OSError):
+            partial.with_name(partial.name + ".json").unlink()
 
 
 def _fetch(

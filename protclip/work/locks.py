@@ -125,7 +125,7 @@ def claim(output: str | Path) -> Iterator[None]:
     protclip.errors.DataError: ...vectors.h5: another process is making this output...
     """
     output = Path(output)
-    path = output.parent.resolve() / f".{output.name}.lock"
+    path = _lock_path(output)
     try:
         handle, _ = _lock(path, wait=False)
     except BlockingIOError:
@@ -146,6 +146,20 @@ def claim(output: str | Path) -> Iterator[None]:
         yield
     finally:
         _unlock(path, handle)
+
+
+def tidy(output: Path) -> None:
+    """Remove the lock and the temporary files that a killed process left of a finished output.
+
+    An output that is there already is not made again, and so is not claimed.
+    """
+    if _lock_path(output).exists():
+        with suppress(DataError), claim(output):
+            pass
+
+
+def _lock_path(output: Path) -> Path:
+    return output.parent.resolve() / f".{output.name}.lock"
 
 
 def _sweep(output: Path) -> None:

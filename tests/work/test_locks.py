@@ -11,7 +11,7 @@ import time
 import pytest
 
 from protclip.errors import DataError
-from protclip.work.locks import claim, file_lock
+from protclip.work.locks import claim, file_lock, tidy
 
 HOLD = """
 import sys, time
@@ -107,6 +107,17 @@ def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path):
     with claim(output):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+
+
+def test_a_finished_output_is_tidied_up_but_not_under_somebody_at_work(tmp_path):
+    output = tmp_path / "x.h5"
+    process = holder(output)
+    tidy(output)
+    assert (tmp_path / ".x.h5.lock").exists()
+    (tmp_path / f".x.h5.{process.pid}-1f.tmp").write_bytes(b"half")
+    kill(process)
+    tidy(output)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_waiting_lock_waits(tmp_path):
