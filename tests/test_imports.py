@@ -33,20 +33,21 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("parallel", "scoring"),
     ("config",),
     ("work",),
-    ("files",),
+    ("compression", "files"),
     ("errors", "typing", "lazy"),
 )
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 
 # Parts that know even less than their floor allows.
 KNOWS_ONLY = {
-    "structure": {"errors", "typing", "lazy"},
+    "structure": {"compression", "errors", "typing", "lazy"},
     "losses": {"config", "parallel", "errors", "typing"},
     "alignment": {"errors", "typing"},
     "scoring": {"errors", "typing"},
     "parallel": {"errors", "typing"},
     "config": {"files", "errors", "typing"},
     "work": {"files", "errors", "typing"},
+    "compression": {"errors"},
     "files": {"errors", "typing"},
     "errors": set(),
     "typing": set(),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import lzma
 import shutil
 import tarfile
@@ -11,16 +9,12 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO
 
-from protclip.data.files.lines import GZIP_MAGIC
+from protclip.compression import GROWTH, open_content
 from protclip.errors import DataError, DownloadError
 from protclip.files import sync, temporary_name
 from protclip.work.locks import claim
-
-GROWTH = 200
-"""Times its size that an archive may unpack to; deflate itself cannot do much more than a thousand."""
-
 
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError, OverflowError)
 
@@ -95,10 +89,7 @@ def _extract(archive: Path, folder: Path) -> int:
 
 def _decompressed(archive: Path) -> BinaryIO:
     """Content of a file, through a decompressor that checks its checksum (tarfile's own does not)."""
-    with archive.open("rb") as stream:
-        head = stream.read(2)
-    openers: dict[bytes, Any] = {GZIP_MAGIC: gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
-    return cast(BinaryIO, openers.get(head, open)(archive, "rb"))
+    return open_content(archive.open("rb"), str(archive))
 
 
 @contextmanager

@@ -7,7 +7,8 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from protclip.data.files.archive import GROWTH, new_folder, safe_name
+from protclip.compression import GROWTH
+from protclip.data.files.archive import new_folder, safe_name
 from protclip.errors import DataError, DownloadError
 
 DEPTH = 2

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from protclip.data.corpus.cath import STRUCTURE_SUFFIXES, find_cath
-from protclip.data.files.spans import is_archive
-from protclip.describe.description import Description, Kind, command, head, json_table, made
+from protclip.compression import open_content
+from protclip.data.corpus.cath import find_cath
+from protclip.data.files.members import is_archive
+from protclip.describe.description import Description, Kind, command, json_table, made
 from protclip.errors import DataError, ProtclipError
+from protclip.structure.reading.source import suffix_of
 
 MOST_RECORDS = 100_000
 """Records of a FASTA file that are counted; a larger one is said to have more."""
@@ -54,15 +56,11 @@ def describe_structures(path: Path) -> Description:
 
 
 def _text(path: Path) -> bytes:
-    """The beginning of a file, decompressed where it is gzipped."""
-    import zlib
-
-    data = head(path)
-    if data[:2] != b"\x1f\x8b":
-        return data
+    """The beginning of a file, decompressed where it is compressed; nothing where it is damaged."""
     try:
-        return zlib.decompressobj(31).decompress(data, 4096)
-    except zlib.error:
+        with path.open("rb") as stream:
+            return open_content(stream, str(path)).read(4096)
+    except (OSError, DataError):
         return b""
 
 
@@ -114,7 +112,7 @@ def is_structure(path: Path) -> bool:
     """Whether a file is a structure, by its content, or claims to be one by its name."""
     if not path.is_file():
         return False
-    if path.name.lower().removesuffix(".gz").endswith(STRUCTURE_SUFFIXES):
+    if suffix_of(path.name):
         return True
     from protclip.structure.reading.formats import sniff  # lazy: gemmi stands behind it
 

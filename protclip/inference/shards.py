@@ -73,7 +73,7 @@ def embed_shard(
             )
         done(rows)
         failures = shard_failures(out)
-        skipped = sum(reason == REPEATED for _, reason in failures)
+        skipped = sum(reason.startswith(REPEATED) for _, reason in failures)
         inputs = rows + len(failures)
         failed = len(failures) - skipped
         return EmbedReport(inputs, rows, skipped, failed, rows, out, failed_path(out), Counter())

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from protclip.errors import ProtclipError
 
-REPEATED = "the id stands twice in the input; only the first counts"
+REPEATED = "the id stands twice in the input"
+"""How the reason begins for which a repeated id is passed over."""
 
 
 class Readable(NamedTuple):
@@ -39,57 +40,69 @@ class Readable(NamedTuple):
 
 
 class SeenIds:
-    """The ids of a stream so far, at sixteen bytes each whatever their length: a set of text takes a hundred.
+    """The ids of a stream so far with their places, at 24 bytes each whatever their length.
 
-    Digests of 128 bits stand for the ids; that two of them are equal by chance is out of the question.
+    A dictionary of text takes a hundred. Digests of 128 bits stand for the ids; that two of them are equal by
+    chance is out of the question.
 
     Examples
     --------
     >>> seen = SeenIds()
-    >>> seen.add("1oaiA00")
-    >>> "1oaiA00" in seen, "1ubiA00" in seen, len(seen)
-    (True, False, 1)
+    >>> seen.add("1oaiA00", 7)
+    >>> "1oaiA00" in seen, "1ubiA00" in seen, len(seen), seen.place("1oaiA00")
+    (True, False, 1, 7)
     """
 
     RECENT = 1 << 14
 
     def __init__(self) -> None:
-        self._recent: set[bytes] = set()
+        self._recent: dict[bytes, int] = {}
         # Sorted, each less than half as long as the one before: few to look into, and seldom merged.
-        self._sorted: list[NDArray[np.bytes_]] = []
+        self._sorted: list[tuple[NDArray[np.bytes_], NDArray[np.int64]]] = []
 
     def __len__(self) -> int:
-        return len(self._recent) + sum(map(len, self._sorted))
+        return len(self._recent) + sum(len(digests) for digests, _ in self._sorted)
 
     def __contains__(self, id: str) -> bool:
-        return self._has(self._digest(id))
+        return self.place(id) is not None
 
-    def add(self, id: str) -> None:
-        """Remember an id."""
+    def add(self, id: str, place: int = 0) -> None:
+        """Remember an id, and where it stands if it is new."""
         digest = self._digest(id)
-        if self._has(digest):
+        if self._find(digest) is not None:
             return
-        self._recent.add(digest)
+        self._recent[digest] = place
         if len(self._recent) == self.RECENT:
-            run = np.sort(np.array(list(self._recent), "S16"))
+            digests, places = (
+                np.array(list(self._recent), "S16"),
+                np.array(list(self._recent.values()), np.int64),
+            )
             self._recent.clear()
-            while self._sorted and len(self._sorted[-1]) < 2 * len(run):
-                run = np.sort(np.concatenate([self._sorted.pop(), run]), kind="stable")
-            self._sorted.append(run)
+            while self._sorted and len(self._sorted[-1][0]) < 2 * len(digests):
+                before = self._sorted.pop()
+                digests, places = (
+                    np.concatenate(both) for both in zip(before, (digests, places), strict=True)
+                )
+            order = np.argsort(digests, kind="stable")
+            self._sorted.append((digests[order], places[order]))
+
+    def place(self, id: str) -> int | None:
+        """Where an id stood first, None if it was not there."""
+        return self._find(self._digest(id))
 
     @staticmethod
     def _digest(id: str) -> bytes:
         # The array forgets zeros at the end of an entry, and so does this.
         return hashlib.blake2b(id.encode("utf-8", "surrogatepass"), digest_size=16).digest().rstrip(b"\0")
 
-    def _has(self, digest: bytes) -> bool:
+    def _find(self, digest: bytes) -> int | None:
         if digest in self._recent:
-            return True
-        for run in self._sorted:
-            place = int(np.searchsorted(run, digest))
-            if place < len(run) and run[place] == digest:
-                return True
-        return False
+            return self._recent[digest]
+        for digests, places in self._sorted:
+            row = int(np.searchsorted(digests, digest))
+            if row < len(digests) and digests[row] == digest:
+                return int(places[row])
+        return None
 
 
 def readable_windows(
@@ -105,29 +118,33 @@ def readable_windows(
     Examples
     --------
     >>> next(readable_windows([("a", 1), ("b", ProtclipError("bad")), ("a", 2)], 8)).failed
-    {'b': 'bad', 'a (again)': 'the id stands twice in the input; only the first counts'}
+    {'b': 'bad', 'a (again)': 'the id stands twice in the input, as items 1 and 3; only the first counts'}
     """
     seen = SeenIds()
     again: Counter[str] = Counter()
     stream = iter(source)
+    number = 0
     while chunk := list(itertools.islice(stream, size)):
         ids: list[str] = []
         items: list[Any] = []
         failed: dict[str, str] = {}
         repeated = 0
         for name, item in chunk:
+            number += 1
             if isinstance(item, Exception) and not isinstance(item, ProtclipError):
                 raise item
             # Names of files need not be text; what is not can be written nowhere.
             id = str(name).encode("utf-8", "backslashreplace").decode()
-            if id in seen:  # first, so that a bad record does not report its good namesake as failed
+            first = seen.place(id)
+            if first is not None:  # first, so that a bad record does not report its good namesake as failed
                 again[id] += 1
-                failed[f"{id} (again)" if again[id] == 1 else f"{id} (again, {again[id]})"] = REPEATED
+                key = f"{id} (again)" if again[id] == 1 else f"{id} (again, {again[id]})"
+                failed[key] = f"{REPEATED}, as items {first} and {number}; only the first counts"
                 repeated += 1
             elif isinstance(item, ProtclipError):
                 failed[id] = str(item)
             elif not skip(id):
                 ids.append(id)
                 items.append(item)
-            seen.add(id)
+            seen.add(id, number)
         yield Readable(ids, items, failed, len(chunk), repeated)

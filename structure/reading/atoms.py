@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
-from protclip.structure.reading.residues import name_key
+from protclip.structure.reading.residues import ALPHA_KEY, NOT_ALPHA, name_key
 
 UNKNOWN, POLYMER, WATER = 0, 1, 4
 """Values of :attr:`AtomTable.entity` that matter here; the numbers are gemmi's ``EntityType``."""
@@ -18,6 +19,11 @@ UNKNOWN, POLYMER, WATER = 0, 1, 4
 ATOM, HETATM = ord("A"), ord("H")
 """Values of :attr:`AtomTable.record`."""
 
+_COLUMNS = (
+    "chain", "residue", "atom", "number", "icode", "altloc", "occupancy", "b_factor", "xyz", "record",
+    "entity",
+)  # fmt: skip
+_UNKNOWN_ELEMENT, _CARBON = 0, 6
 _HYDROGEN, _DEUTERIUM = 1, 119  # gemmi's element codes
 
 
@@ -54,6 +60,12 @@ class AtomTable:
         Whether B-factors are declared to be pLDDT; None where nothing is declared.
     one_chain : bool
         All atoms are known to be of one chain.
+    stretch : int32 array [n] or None
+        Number of TER records in front of each atom; None where there are none.
+    closed : int
+        Stretches below this are closed by a TER.
+    behind_end : int
+        Records of atoms behind END, which are not read.
     """
 
     chain: NDArray[np.uint64]
@@ -73,9 +85,48 @@ class AtomTable:
     models: int = 1
     predicted: bool | None = None
     one_chain: bool = False
+    stretch: NDArray[np.int32] | None = None
+    closed: int = 0
+    behind_end: int = 0
 
     def __len__(self) -> int:
         return len(self.number)
+
+    def group(self, hydrogen: NDArray[np.bool_]) -> None:
+        """Put (in place) the atoms of each chain, and in it of each residue, side by side.
+
+        They come in the order of their first appearance; ``hydrogen`` [n] is in the order of before.
+        """
+        columns = (self.chain, self.number, self.icode, self.residue)
+        change = np.append(True, np.zeros(max(len(self) - 1, 0), bool))[: len(self)]
+        for column in columns:
+            change[1:] |= column[1:] != column[:-1]
+        runs = np.flatnonzero(change)
+        chain, number = self.chain[runs], self.number[runs]
+        onward = chain[1:] == chain[:-1]
+        if (onward <= (number[1:] > number[:-1])).all() and (
+            self.one_chain or len(np.unique(chain)) == len(onward) - np.count_nonzero(onward) + 1
+        ):
+            self.hydrogen = np.flatnonzero(hydrogen)  # numbers rise in every chain: the usual file
+            return
+        keys = list(zip(*(column[runs].tolist() for column in columns), strict=True))
+        place: dict[tuple[int, ...], int] = {}
+        chains: dict[int, int] = {}
+        order = [(chains.setdefault(key[0], len(chains)), place.setdefault(key, len(place))) for key in keys]
+        if all(a <= b for a, b in itertools.pairwise(order)):
+            self.hydrogen = np.flatnonzero(hydrogen)
+            return
+        rank = np.repeat(np.array(order, np.intp).reshape(-1, 2), np.diff(runs, append=len(self)), axis=0)
+        rows = np.lexsort(rank.T[::-1])
+        self.select(rows)
+        self.hydrogen = np.flatnonzero(hydrogen[rows])
+
+    def select(self, rows: NDArray[np.intp]) -> None:
+        """Keep (in place) the given rows; ``hydrogen`` is for the caller to set."""
+        for name in _COLUMNS:
+            setattr(self, name, getattr(self, name)[rows])
+        if self.stretch is not None:
+            self.stretch = self.stretch[rows]
 
 
 def table_from_gemmi(structure: gemmi.Structure, chain_ids: str) -> AtomTable:
@@ -95,14 +146,16 @@ def table_from_gemmi(structure: gemmi.Structure, chain_ids: str) -> AtomTable:
         key = name_key(structure[0][0].name)
         chain = np.full(len(flat), key, np.uint64)
     else:
-        names: Any = flat.subchains if chain_ids == "label" else flat.chain_ids
-        chain = names.view(np.uint64)[:, 0]
+        columns: Any = flat.subchains if chain_ids == "label" else flat.chain_ids
+        chain = columns.view("<u8")[:, 0]
     residues: Any = flat.residue_names
-    atoms: Any = flat.atom_names
+    names: Any = flat.atom_names
+    atom = names.view("<u8")[:, 0]
+    elements = flat.elements.tobytes()
     return AtomTable(
         chain=chain,
-        residue=residues.view(np.uint64)[:, 0],
-        atom=atoms.view(np.uint64)[:, 0],
+        residue=residues.view("<u8")[:, 0],
+        atom=_without_false_alphas(atom, elements),
         number=flat.resnums,
         icode=flat.icodes.view(np.uint8),
         altloc=flat.altlocs.astype(np.uint8),  # a copy in one piece: flat columns lie far apart in memory
@@ -110,12 +163,19 @@ def table_from_gemmi(structure: gemmi.Structure, chain_ids: str) -> AtomTable:
         b_factor=flat.b_iso,
         xyz=flat.pos,
         record=flat.het_flags.view(np.uint8),
-        hydrogen=_hydrogens(flat.elements.tobytes()),
+        hydrogen=_hydrogens(elements),
         entity=flat.entity_type,
         long_names=long_names,
         models=models,
         one_chain=one_chain,
     )
+
+
+def _without_false_alphas(atom: NDArray[np.uint64], elements: bytes) -> NDArray[np.uint64]:
+    """Names [n], those of atoms called CA whose element is given and is not carbon changed."""
+    codes = np.frombuffer(elements, np.uint8)
+    wrong = (atom == ALPHA_KEY) & (codes != _CARBON) & (codes != _UNKNOWN_ELEMENT)
+    return np.where(wrong, np.uint64(NOT_ALPHA), atom) if wrong.any() else atom
 
 
 def _hydrogens(elements: bytes) -> NDArray[np.intp]:

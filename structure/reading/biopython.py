@@ -9,6 +9,7 @@ import numpy as np
 
 from protclip.errors import StructureError
 from protclip.structure.reading.atoms import ATOM, HETATM, AtomTable
+from protclip.structure.reading.elements import HYDROGEN, KINDS, rename_false_alphas
 from protclip.structure.reading.residues import name_key
 
 
@@ -50,18 +51,19 @@ def table_from_biopython(source: Any) -> tuple[AtomTable, str]:
     stem = str(root.id) if root.level == "S" else ""
     rows = [row for i, chain in enumerate(chains) for row in _rows(i, chain)]
     columns = list(zip(*rows, strict=True)) if rows else [()] * 11
+    kind = np.array(columns[10], np.uint8)
     table = AtomTable(
         chain=np.array([name_key(f"~{i:x}") for i in columns[0]], np.uint64),
         number=np.array(columns[1], np.int32),
         icode=np.array(columns[2], np.uint8),
         residue=np.array([name_key(name) for name in columns[3]], np.uint64),
         record=np.array(columns[4], np.uint8),
-        atom=np.array([name_key(name) for name in columns[5]], np.uint64),
+        atom=rename_false_alphas(np.array([name_key(name) for name in columns[5]], np.uint64), kind),
         altloc=np.array(columns[6], np.uint8),
         occupancy=np.array(columns[7], np.float32),
         b_factor=np.array(columns[8], np.float32),
         xyz=np.array(columns[9], np.float64).reshape(-1, 3),
-        hydrogen=np.flatnonzero(np.array(columns[10], bool)),
+        hydrogen=np.flatnonzero(kind == HYDROGEN),
         entity=np.zeros(len(rows), np.uint8),
         long_names={name_key(f"~{i:x}"): str(chain.id).strip() for i, chain in enumerate(chains)},
         models=models,
@@ -90,5 +92,5 @@ def _rows(index: int, chain: Any) -> Iterator[tuple[Any, ...]]:
                         1.0 if occupancy is None else occupancy,
                         np.nan if atom.bfactor is None else atom.bfactor,
                         atom.coord,
-                        atom.element in ("H", "D"),
+                        KINDS[name_key(atom.element or "") & 0xFFFF],
                     )

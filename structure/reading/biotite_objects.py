@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protclip.errors import StructureError
+from protclip.structure.reading.atom_site import chain_keys, characters, name_keys
 from protclip.structure.reading.atoms import ATOM, HETATM, UNKNOWN, AtomTable
-from protclip.structure.reading.bcif import chain_keys, characters, grouped, name_keys
+from protclip.structure.reading.elements import HYDROGEN, KINDS, rename_false_alphas
 
 
 def table_from_biotite(source: Any) -> AtomTable:
@@ -41,10 +42,11 @@ def table_from_biotite(source: Any) -> AtomTable:
         return np.asarray(source.get_annotation(name), np.float32)
 
     chain, long_names = chain_keys(text("chain_id"))
+    kind = KINDS[name_keys(text("element")) & np.uint64(0xFFFF)]
     table = AtomTable(
         chain=chain,
         residue=name_keys(text("res_name")),
-        atom=name_keys(text("atom_name")),
+        atom=rename_false_alphas(name_keys(text("atom_name")), kind),
         number=np.asarray(source.res_id, np.int32),
         icode=characters(np.char.strip(text("ins_code"))),
         altloc=characters(np.char.strip(np.where(text("altloc_id") == ".", "", text("altloc_id")))),
@@ -57,6 +59,5 @@ def table_from_biotite(source: Any) -> AtomTable:
         long_names=long_names,
         models=models,
     )
-    rows = grouped(table, np.full(n, ""))
-    table.hydrogen = np.flatnonzero(np.isin(text("element")[rows], ["H", "D"]))
+    table.group(kind == HYDROGEN)
     return table

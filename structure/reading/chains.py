@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protclip.errors import StructureError
-from protclip.structure.protein import BACKBONE, BOND_LENGTH_LIMIT
+from protclip.structure.protein import BOND_LENGTH_LIMIT
 from protclip.structure.reading.atoms import HETATM, POLYMER, UNKNOWN, WATER, AtomTable
 from protclip.structure.reading.conformers import Groups, backbone_rows, count_alternates, heterogeneous
-from protclip.structure.reading.residues import CODES, Kind, classify, key_name, name_key
+from protclip.structure.reading.polymer import belongs_to_chain
+from protclip.structure.reading.residues import BACKBONE_KEYS, CODES, NOT_ALPHA, Kind, classify, key_name
 
 UNPLACED = 9999.0
 """Angstrom. Refinement programs write 9999.000 for atoms that they never placed, and no real model lies so
@@ -22,8 +23,6 @@ far from the origin."""
 _UPPER = 0xDF  # clears the bit that makes an ASCII letter lower-case
 _NO_NUMBER = -(2**31)  # gemmi's mark
 _BLANK = 32  # an empty insertion code in PDB columns
-_C_N_LIMIT = 2.0  # Angstrom: a peptide bond is 1.33
-_KEYS = np.array([name_key(name) for name in BACKBONE], np.uint64)
 _N, _CA, _C, _O = range(4)
 
 _REASONS = (
@@ -89,9 +88,10 @@ def residue_table(table: AtomTable, altloc: str, where: str) -> ResidueTable:
     starts, n = groups.starts, len(groups)
     codes = bytes(map(CODES.__getitem__, table.residue[starts].tolist()))
 
-    backbone = backbone_rows(table, groups, _KEYS, altloc)
+    backbone = backbone_rows(table, groups, BACKBONE_KEYS, altloc)
     present = backbone.present
     coords = table.xyz.take(backbone.rows, 0)
+    coords += 0.0  # -0.0 is 0.0, which not every reader tells apart
     unplaced = _mask_unplaced(coords, present, backbone.complete)
     icode = table.icode[starts]
     icode[icode == _BLANK] = 0
@@ -112,7 +112,11 @@ def residue_table(table: AtomTable, altloc: str, where: str) -> ResidueTable:
         _classify(residues, het, table, present)
     if not backbone.complete:
         residues.plain = False
-        residues.drop[~present.any(1) & (residues.drop == 0)] = _BARE
+        bare = ~present.any(1) & (residues.drop == 0)
+        residues.drop[bare] = _BARE
+        ions = np.flatnonzero(table.atom == NOT_ALPHA)
+        if len(ions):
+            residues.drop[bare & (groups.count(ions) > 0)] = _LIGAND
     if groups.alternates:
         residues.atom_counts["altloc"] = count_alternates(table, groups, altloc)
     if len(table.hydrogen):
@@ -163,7 +167,6 @@ def _classify(
     drop[kind == Kind.NUCLEIC] = _NUCLEIC
     drop[kind == Kind.CAP] = _CAP
     drop[kind == Kind.ION] = _LIGAND
-    placed = np.isfinite(residues.coords[..., 0])
     # A name outside the tables is judged by its atoms: a backbone, or a C-alpha trace in ATOM records.
     strange = kind == Kind.UNKNOWN
     if strange.any():
@@ -179,13 +182,20 @@ def _classify(
     doubtful = het & (drop == 0) & (entity != POLYMER)
     if not doubtful.any():
         return
-    # HETATM: a modified residue of the chain, or a free amino acid? The file's own entity decides,
-    # then the distance to the neighbours; a file of HETATM alone is taken at its word.
+    # HETATM: a modified residue of the chain, or a free amino acid? The file's own entity decides, then bonds
+    # and the continuity of the chain.
     drop[doubtful & (entity != UNKNOWN)] = _LIGAND
-    doubtful &= entity == UNKNOWN
-    if (drop[~het] == 0).any():
-        bonded = _bonded(residues, np.flatnonzero(drop == 0), placed)
-        drop[doubtful & ~bonded] = _LIGAND
+    index = np.flatnonzero(drop == 0)
+    stretch = None if table.stretch is None else table.stretch[starts[index]]
+    kept = belongs_to_chain(
+        residues.coords[index],
+        residues.chain[index],
+        residues.number[index],
+        doubtful[index],
+        stretch,
+        table.closed,
+    )
+    drop[index[~kept]] = _LIGAND
 
 
 def _unpack(codes: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.uint8]]:
@@ -194,22 +204,6 @@ def _unpack(codes: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.uin
     modified = codes >= ord("a")
     kind[modified] = Kind.MODIFIED
     return modified, kind
-
-
-def _bonded(residues: ResidueTable, index: NDArray[np.intp], placed: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Residues [R] that are peptide-bonded to the one before or after them in ``index``."""
-    a, b = index[:-1], index[1:]
-    with np.errstate(invalid="ignore"):
-        trace = (
-            np.linalg.norm(residues.coords[b, _CA] - residues.coords[a, _CA], axis=-1) <= BOND_LENGTH_LIMIT
-        )
-        bond = np.linalg.norm(residues.coords[b, _N] - residues.coords[a, _C], axis=-1)
-    link = np.where(placed[a, _C] & placed[b, _N], bond <= _C_N_LIMIT, trace)
-    link &= residues.chain[a] == residues.chain[b]
-    result = np.zeros(len(residues.drop), bool)
-    result[a[link]] = True
-    result[b[link]] = True
-    return result
 
 
 def _resolve_repeats(

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protclip.structure.reading.confidence import declares_prediction
+from protclip.structure.reading.numbers import LAST_DECIMAL, thousandths, whole_number
 
 _SHORTEST = 66  # columns up to the B-factor
 _FAR = 9_999_000  # thousandths of an Angstrom: an atom that was never placed
@@ -29,17 +30,6 @@ _HEAVY = np.zeros(256, np.bool_)
 _HEAVY[list(b"CNOS")] = True
 _BLANK = ord(" ")
 _TWO_BLANKS, _HYDROGEN = _BLANK << 8 | _BLANK, ord("H") << 8 | _BLANK
-
-
-# Numbers are read eight characters at a time, as bytes of one integer, the first character lowest.
-_ZEROS = 0x3030303030303030
-_CARRY = 0x7676767676767676  # lifts every byte above 9 over 127
-_TOPS = 0x8080808080808080
-_AFTER_POINT = int.from_bytes(b"\0\0\0\0.\0\0\0", "little")
-_WHOLE = int.from_bytes(b"\0\0\0\0.000", "little")
-_FRONTS = tuple(int.from_bytes(text, "little") for text in (b"", b" ", b"  ", b"   ", b"-", b" -", b"  -"))
-"""What may stand in front of the digits of a right-aligned number of four columns."""
-_MINUS = 0x080808  # bits that tell a minus from a blank
 
 
 def _letters() -> NDArray[np.uint8]:
@@ -127,16 +117,19 @@ def plain_backbone(data: bytes) -> PlainBackbone | None:
         return None
     words = np.concatenate(
         [
-            place >> 16 & 0xFFFFFFFF | _WHOLE,
+            whole_number(place >> 16),
             _field(data, lines[backbone, None] + _XYZ, "<u8").reshape(-1),
         ]
     )
-    values = _thousandths(words)
-    if values is None:
+    values, valid = thousandths(words)
+    if not valid.all():
         return None
     number, coords = values[:count] // 1000, values[count:].reshape(count, 4, 3)
     icode = (place >> 48).astype(np.uint8)
     icode[icode == _BLANK] = 0
+    # A digit there may belong to the number, and behind the last number of four columns files differ.
+    if (icode - ord("0") < 10).any() or (number == LAST_DECIMAL).any():
+        return None
     # Nothing far away, and no more than one atom at the origin: the general reader knows what to do there.
     if abs(coords).max() >= _FAR or np.count_nonzero(coords) <= coords.size - 6:
         return None
@@ -155,7 +148,10 @@ def plain_backbone(data: bytes) -> PlainBackbone | None:
 
 def _atom_lines(data: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
     """Begin and width [n] of the lines of atoms, if there is nothing else but remarks in front and ends."""
-    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
+    characters = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(characters < _BLANK)
+    if (characters[ends] != ord("\n")).any():
+        return None
     begins = np.concatenate([_FIRST, ends[:-1] + 1])[: len(ends)]
     # Short lines at the very end are no atoms; reading past them would be reading past the file.
     whole = np.searchsorted(begins, len(data) - 8, "right")
@@ -213,36 +209,6 @@ def _field(data: bytes, places: NDArray[np.int64], dtype: str) -> NDArray[np.uin
     width = np.dtype(dtype).itemsize
     overlapping: NDArray[np.uint64] = np.ndarray((len(data) - width + 1,), dtype, data, 0, (1,))
     return overlapping[places]
-
-
-def _thousandths(text: NDArray[np.uint64]) -> NDArray[np.int64] | None:
-    """Numbers of eight characters with four before the point and three after it, times 1000.
-
-    None if one of them is not blanks, at most one minus, digits, the point and three digits.
-
-    Examples
-    --------
-    >>> _thousandths(np.frombuffer(b"  -1.250 104.003", "<u8")).tolist()
-    [-1250, 104003]
-    """
-    digits = text ^ _ZEROS
-    others = digits + _CARRY
-    others &= _TOPS
-    others >>= 7
-    others *= 255
-    front = (text & others) ^ _AFTER_POINT
-    allowed = front == 0
-    for other in _FRONTS[1:]:
-        allowed |= front == other
-    if not allowed.all():
-        return None
-    digits &= ~others
-    # Neighbouring digits to pairs, and pairs to the four before and the three after the point.
-    digits = (digits * (10 << 8 | 1) >> 8) & 0x00FF00FF00FF00FF
-    digits = (digits * (100 << 16 | 1) >> 16) & 0x0000FFFF0000FFFF
-    value = (digits * (1000 << 32 | 1) >> 32).view(np.int64)
-    np.negative(value, where=(front & _MINUS) != 0, out=value)
-    return value
 
 
 def _each_once(number: NDArray[np.int64], icode: NDArray[np.uint8]) -> bool:

@@ -16,7 +16,7 @@ _EXPERIMENT = re.compile(
 )
 
 
-def declares_prediction(header: bytes | gemmi.cif.Document) -> bool | None:
+def declares_prediction(header: bytes | gemmi.cif.Block) -> bool | None:
     """Whether a header says that this is a predicted model with pLDDT in the B-factors.
 
     An experimental method rules it out: crystal structures solved with an AlphaFold search model name
@@ -37,11 +37,8 @@ def declares_prediction(header: bytes | gemmi.cif.Document) -> bool | None:
         method = header[at + 6 : at + 80].split(b"\n")[0] if at >= 0 else b""
         text = header
     else:
-        block = _atom_block(header)
-        if block is None:
-            return None
-        method = _joined(block, "_exptl.method")
-        text = b" ".join(_joined(block, tag) for tag in _NAMING_TAGS)
+        method = _joined(header, "_exptl.method")
+        text = b" ".join(_joined(header, tag) for tag in _NAMING_TAGS)
     if names_experiment(method):
         return False
     return True if names_predictor(text) else None
@@ -72,20 +69,12 @@ def _joined(block: gemmi.cif.Block, tag: str) -> bytes:
     return " ".join(block.find_values(tag)).encode("utf-8", "replace")
 
 
-def _atom_block(document: gemmi.cif.Document) -> gemmi.cif.Block | None:
-    for block in document:
-        if block.find_values("_atom_site.id") or block.find_values("_atom_site.Cartn_x"):
-            return block
-    return None
-
-
-def local_plddt(document: gemmi.cif.Document, structure: gemmi.Structure) -> NDArray[np.float32] | None:
+def local_plddt(block: gemmi.cif.Block, structure: gemmi.Structure) -> NDArray[np.float32] | None:
     """PLDDT of every atom of the first model from ``_ma_qa_metric_local``; None if there is none.
 
     Residues without a value get NaN.
     """
-    block = _atom_block(document)
-    if block is None or len(structure) == 0:
+    if len(structure) == 0:
         return None
     wanted = {
         row.str(0) for row in block.find("_ma_qa_metric.", ["id", "name"]) if "plddt" in row.str(1).lower()

@@ -2,47 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterable
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Literal
 
 from protclip.errors import StructureError
 from protclip.structure.protein import Protein
-from protclip.structure.reading.atoms import AtomTable
-from protclip.structure.reading.chains import ResidueTable, residue_table
-from protclip.structure.reading.chopping import Segment, as_segments, segment_mask
-from protclip.structure.reading.columns import plain_backbone
-from protclip.structure.reading.confidence import looks_like_plddt
-from protclip.structure.reading.formats import EXPECTED, atoms_from_bytes
-from protclip.structure.reading.objects import OBJECTS, atoms_from_object, is_structure_object
-from protclip.structure.reading.residues import key_name
-
-
-class Content(NamedTuple):
-    """What a structure file holds, with the name it goes by: a member of an archive, say."""
-
-    name: str
-    data: bytes
-
+from protclip.structure.reading.chains import residue_table
+from protclip.structure.reading.chopping import Segment, as_segments
+from protclip.structure.reading.formats import atoms_from_bytes
+from protclip.structure.reading.objects import atoms_from_object, is_structure_object
+from protclip.structure.reading.proteins import chain_of, protein, protein_chains, simple_protein
+from protclip.structure.reading.source import content_of, stem_of
 
 if TYPE_CHECKING:
-    from Bio.PDB.Chain import Chain
-    from Bio.PDB.Model import Model
-    from Bio.PDB.Structure import Structure
-
-    Source: TypeAlias = str | os.PathLike[str] | Content | Structure | Model | Chain
-
+    from protclip.structure.reading.source import Source
 
 ChainIds = Literal["author", "label"]
 Altloc = Literal["occupancy", "first"]
-
-_SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif", ".bcif", ".pdbx")
-_CA = 1
 
 
 def read_structure(
@@ -60,8 +37,9 @@ def read_structure(
     Parameters
     ----------
     source : path, Content, or structure of another package
-        PDB, mmCIF or BinaryCIF file, plain or gzip-compressed; the content decides, not the name. Or a
-        Structure, Model or Chain of Bio.PDB or gemmi, or an AtomArray or AtomArrayStack of biotite.
+        PDB, mmCIF or BinaryCIF file, plain or compressed (gzip, bzip2, xz, zstd); the content decides, not
+        the name. Or a Structure, Model or Chain of Bio.PDB or gemmi, or an AtomArray or AtomArrayStack of
+        biotite.
     chain : str, optional
         Chain to read. May be left out where there is one protein chain.
     chain_ids : {"author", "label"}
@@ -80,11 +58,12 @@ def read_structure(
     Returns
     -------
     Protein
-        The first model. Its ``dropped`` counts what was left out: ``water``, ``ligand``, ``nucleic acid``,
+        The first model that has atoms. Its ``dropped`` counts what was left out: ``water``, ``ligand``,
+        ``nucleic acid``,
         ``cap``, ``unknown residue``, ``no backbone``, ``microheterogeneity``, ``duplicate residue``, ``low
         pLDDT``, ``outside segments`` (residues); ``altloc``, ``hydrogen``, ``duplicate atom``, ``unplaced
-        atom`` (atoms of the residues that stay); ``model``, ``other chain``; and what was changed: ``modified
-        residue`` (carries its parent's letter), ``no C-alpha`` (kept, with NaN).
+        atom`` (atoms of the residues that stay); ``behind END`` (atoms); ``model``, ``other chain``; and
+        what was changed: ``modified residue`` (carries its parent's letter), ``no C-alpha`` (kept, with NaN).
 
     Raises
     ------
@@ -160,23 +139,19 @@ def _read(
     if is_structure_object(source):
         table, stem, where = atoms_from_object(source, chain_ids)
     else:
-        if isinstance(source, Content):
-            stem, where, data = _stem(source.name), source.name, source.data
-        else:
-            path = _path(source)
-            stem, where = _stem(path.name), str(path)
-            data = _content(path, where)
+        where, data = content_of(source)
+        stem = stem_of(os.path.basename(where))  # noqa: PTH119  (a path object costs more)
         if min_plddt is None and chain_ids == "author":
-            plain = _plain_protein(data, stem or "structure" if id is None else id, where, chain, cut)
-            if plain is not None:
-                return [plain], [], where
+            simple = simple_protein(data, stem or "structure" if id is None else id, where, chain, cut)
+            if simple is not None:
+                return [simple], [], where
         table = atoms_from_bytes(data, where, chain_ids)
     if len(table) == 0:
         raise StructureError("no atoms", where=where, got="0 atoms", expected="a protein structure")
     if cut is not None:
-        chain = _chain_of(cut, chain, where)
+        chain = chain_of(cut, chain, where)
     residues = residue_table(table, altloc, where)
-    names, groups, rest = _protein_chains(residues, table, where)
+    names, groups, rest = protein_chains(residues, table, where)
     wanted = names if chain is None else [chain.strip()]
     if chain is not None and wanted[0] not in names:
         raise StructureError(
@@ -187,6 +162,8 @@ def _read(
             hint=None if chain_ids == "label" else "chain_ids='label' reads label_asym_id names",
         )
     elsewhere = residues.dropped(rest) if len(rest) else {}
+    if table.behind_end:
+        elsewhere["behind END"] = table.behind_end
     if table.models > 1:
         elsewhere["model"] = table.models - 1
     if chain is not None and len(names) > 1:
@@ -199,170 +176,9 @@ def _read(
         place = f"{where} chain {name or '(blank)'}"
         extra = elsewhere if not proteins else {}
         proteins.append(
-            _protein(label, place, table, residues, groups[names.index(name)], extra, min_plddt, cut)
+            protein(label, place, table, residues, groups[names.index(name)], extra, min_plddt, cut)
         )
     return proteins, wanted, where
-
-
-def _plain_protein(
-    data: bytes, id: str, where: str, chain: str | None, segments: tuple[Segment, ...] | None
-) -> Protein | None:
-    """The one chain of a plain domain file, None where the general reader has to look."""
-    found = plain_backbone(data)
-    if found is None:
-        return None
-    if segments is not None:
-        chain = _chain_of(segments, chain, where)
-    if chain is not None and chain.strip() != found.chain:
-        return None
-    _, sequence, coords, number, icode, hydrogens = found
-    dropped = {"hydrogen": hydrogens} if hydrogens else {}
-    if segments is not None:
-        inside = segment_mask(number, icode, segments, f"{where} chain {found.chain or '(blank)'}")
-        _count(dropped, "outside segments", int(np.count_nonzero(~inside)))
-        coords, number, icode = coords[inside], number[inside], icode[inside]
-        sequence = "".join(itertools.compress(sequence, inside))
-    return Protein(id, sequence, coords.astype(np.float32), number, icode, None, dropped)
-
-
-def _protein(
-    id: str,
-    where: str,
-    table: AtomTable,
-    residues: ResidueTable,
-    index: NDArray[np.intp],
-    extra: dict[str, int],
-    min_plddt: float | None,
-    segments: tuple[Segment, ...] | None,
-) -> Protein:
-    """One chain, cut and filtered."""
-    dropped = residues.dropped(index) if not residues.plain else {}
-    for kind, count in extra.items():
-        dropped[kind] = dropped.get(kind, 0) + count
-    if not residues.plain:
-        index = index[residues.drop[index] == 0]
-    icode = residues.icode[index].view("S1")
-    if segments is not None:
-        inside = segment_mask(residues.number[index], icode, segments, where)
-        _count(dropped, "outside segments", int(np.count_nonzero(~inside)))
-        index, icode = index[inside], icode[inside]
-    plddt = _plddt(table, residues, index, min_plddt, where) if table.predicted is not False else None
-    if min_plddt is not None:
-        if plddt is None:
-            raise _no_plddt(where)
-        sure = plddt >= min_plddt
-        if not sure.any():
-            raise StructureError(
-                "no residue is confident enough",
-                where=where,
-                got=f"highest pLDDT {np.nanmax(plddt, initial=0.0):.1f}",
-                expected=f"at least {min_plddt:g}",
-                hint="Lower the pLDDT limit or leave this model out",
-            )
-        _count(dropped, "low pLDDT", int(np.count_nonzero(~sure)))
-        index, icode, plddt = index[sure], icode[sure], plddt[sure]
-    whole = len(index) == len(residues.coords)
-    coords = (residues.coords if whole else residues.coords[index]).astype(np.float32)
-    if not residues.plain and np.isnan(coords[:, _CA, 0]).all():
-        raise StructureError(
-            "no residue has a C-alpha", where=where, got=f"{len(index)} residues without", expected="CA atoms"
-        )
-    return Protein(
-        id,
-        residues.letter[index].tobytes().decode("ascii"),
-        coords,
-        residues.number[index],
-        icode,
-        plddt,
-        dropped,
-    )
-
-
-def _count(dropped: dict[str, int], kind: str, count: int) -> None:
-    if count:
-        dropped[kind] = count
-
-
-def _plddt(
-    table: AtomTable, residues: ResidueTable, index: NDArray[np.intp], min_plddt: float | None, where: str
-) -> NDArray[np.float32] | None:
-    """PLDDT of the residues ``index`` on the 0-100 scale, None for a structure that is not a prediction."""
-    if table.predicted is None:
-        # Nothing is declared, as in ColabFold's PDB files: only where the caller asks for pLDDT,
-        # and only where the B-factors can be that.
-        if min_plddt is None:
-            return None
-        if not looks_like_plddt(table.b_factor, residues.groups.residue_of_atom):
-            raise _no_plddt(where)
-    value = table.b_factor[residues.ca_row[index]].astype(np.float32)
-    if not np.isfinite(value).any() or np.nanmin(value) < 0 or np.nanmax(value) > 100:
-        return None
-    # ESMFold writes fractions.
-    return value * np.float32(100) if np.nanmax(value) <= 1 else value
-
-
-def _no_plddt(where: str) -> StructureError:
-    return StructureError(
-        "no pLDDT here",
-        where=where,
-        got="a structure that is not declared as predicted, with B-factors unlike pLDDT",
-        expected="a predicted model",
-        hint="Leave the pLDDT limit out for experimental structures",
-    )
-
-
-def _protein_chains(
-    residues: ResidueTable, table: AtomTable, where: str
-) -> tuple[list[str], list[NDArray[np.intp]], NDArray[np.intp]]:
-    """Names and residues of the protein chains, and the residues that belong to none of them."""
-    chain = residues.chain
-    if table.one_chain or (chain == chain[0]).all():
-        groups = {int(chain[0]): np.arange(len(chain))}
-    else:
-        groups = _by_chain(chain)
-    names, found = [], []
-    rest = [np.zeros(0, np.intp)]
-    for key, index in groups.items():
-        reasons = residues.drop[index]
-        amino = len(reasons) - np.count_nonzero(reasons)
-        if amino and amino > np.count_nonzero(reasons == residues.NUCLEIC):
-            names.append(table.long_names.get(key, key_name(key)))
-            found.append(index)
-        else:
-            residues.drop[index[reasons == 0]] = residues.NUCLEIC  # an amino acid on an RNA chain
-            residues.plain = False
-            rest.append(index)
-    if not found:
-        seen = residues.dropped(np.arange(len(chain)))
-        raise StructureError(
-            "no protein chain",
-            where=where,
-            got=", ".join(f"{count} {kind}" for kind, count in seen.items()) or "nothing",
-            expected="amino-acid residues",
-        )
-    return names, found, np.concatenate(rest)
-
-
-def _by_chain(chain: NDArray[np.uint64]) -> dict[int, NDArray[np.intp]]:
-    """Residues of each chain, in the order of the file."""
-    ends = [*(np.flatnonzero(chain[1:] != chain[:-1]) + 1).tolist(), len(chain)]
-    groups: dict[int, NDArray[np.intp]] = {}
-    for start, end in zip([0, *ends], ends, strict=False):
-        key, index = int(chain[start]), np.arange(start, end)
-        # Waters and ligands can come back to a chain at the end of the file.
-        groups[key] = np.concatenate([groups[key], index]) if key in groups else index
-    return groups
-
-
-def _chain_of(segments: tuple[Segment, ...], chain: str | None, where: str) -> str | None:
-    named = {s.chain for s in segments if s.chain is not None}
-    if chain is not None:
-        named.add(chain.strip())
-    if len(named) > 1:
-        raise StructureError(
-            "segments of several chains", where=where, got=", ".join(sorted(named)), expected="one chain"
-        )
-    return named.pop() if named else chain
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -370,51 +186,3 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise StructureError(
             "unknown choice", where=name, got=repr(value), expected=" or ".join(repr(c) for c in choices)
         )
-
-
-def _path(source: object) -> Path:
-    if not isinstance(source, str | os.PathLike):
-        raise StructureError(
-            "cannot read a structure from this object",
-            got=type(source).__name__,
-            expected=f"a path, or {OBJECTS}",
-        )
-    return Path(source)
-
-
-def _content(path: Path, where: str) -> bytes:
-    try:
-        # In one piece, without the objects that a stream takes.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        try:
-            return _whole(handle)
-        finally:
-            os.close(handle)
-    except (OSError, ValueError) as error:
-        got, hint = str(error), None
-        if isinstance(error, FileNotFoundError):
-            got = "no such file"
-        elif isinstance(error, IsADirectoryError):
-            got, hint = "a folder", "Give one of the files in it"
-        elif isinstance(error, PermissionError):
-            got, hint = "no permission to read it", "Check the owner and mode of the file"
-        raise StructureError(
-            "cannot open", where=where, got=got, expected=f"a file: {EXPECTED}", hint=hint
-        ) from None
-
-
-def _whole(handle: int) -> bytes:
-    parts = [os.read(handle, os.fstat(handle).st_size + 1)]
-    while more := os.read(handle, 1 << 20):  # a growing file, or a pipe
-        parts.append(more)
-    return b"".join(parts)
-
-
-def _stem(name: str) -> str:
-    lower = name.lower()
-    if lower.endswith(".gz"):
-        name, lower = name[:-3], lower[:-3]
-    for suffix in _SUFFIXES:
-        if lower.endswith(suffix) and len(lower) > len(suffix):
-            return name[: -len(suffix)]
-    return name

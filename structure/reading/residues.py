@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from enum import IntEnum
 
 import gemmi
+import numpy as np
+
+from protclip.structure.protein import BACKBONE
 
 
 class Kind(IntEnum):
@@ -43,29 +45,38 @@ _WATERS = frozenset({"TIP3", "TIP4", "TIP", "TP3", "SOL", "SPC", "W"})
 def name_key(name: str | bytes) -> int:
     """A name of at most eight bytes as the integer that gemmi's flat character arrays show for it.
 
-    >>> name_key("CA") == int.from_bytes(b"CA" + bytes(6), sys.byteorder)
+    >>> name_key("CA") == int.from_bytes(b"CA", "little")
     True
     """
     raw = name.encode("ascii", "replace") if isinstance(name, str) else name
-    return int.from_bytes(raw[:8].ljust(8, b"\0"), sys.byteorder)
+    return int.from_bytes(raw[:8].ljust(8, b"\0"), "little")
+
+
+ALPHA_KEY = name_key("CA")
+NOT_ALPHA = name_key("~CA")
+"""Stands for the name of an atom that is called CA and is not carbon: calcium, in most cases."""
+
+BACKBONE_KEYS = np.array([name_key(name) for name in BACKBONE], np.uint64)
+"""Names of the atoms of :attr:`protclip.structure.protein.Protein.coords`."""
 
 
 def key_name(key: int) -> str:
     """The name behind :func:`name_key`."""
-    return int(key).to_bytes(8, sys.byteorder).rstrip(b"\0").decode("ascii", "replace")
+    return int(key).to_bytes(8, "little").rstrip(b"\0").decode("ascii", "replace")
 
 
 def classify(name: str) -> tuple[str, Kind]:
     """One-letter code and kind of a residue name.
 
     Standard residues and B, Z, U, O, J, X have their own letter, modified ones that gemmi tabulates
-    their parent's.
+    their parent's. Lower-case names, as some modelling programs write them, are the same names.
 
     Examples
     --------
     >>> classify("MSE"), classify("GLX"), classify("HOH")
     (('M', <Kind.MODIFIED: 5>), ('Z', <Kind.AMINO: 6>), ('X', <Kind.WATER: 1>))
     """
+    name = name.upper()
     letter = _STANDARD.get(name) or _FORCE_FIELD.get(name)
     if letter:
         return letter, Kind.AMINO

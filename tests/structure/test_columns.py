@@ -9,7 +9,7 @@ import pytest
 
 from protclip.errors import StructureError
 from protclip.structure import Protein, read_structure
-from protclip.structure.reading import read
+from protclip.structure.reading import proteins
 from protclip.structure.reading.columns import plain_backbone
 
 DOMPDB = Path(__file__).parents[2] / "data" / "cath" / "dompdb"
@@ -20,7 +20,7 @@ UBIQUITIN = (DOMPDB / "1ubiA00").read_bytes()
 def general(path: Path, monkeypatch: pytest.MonkeyPatch, **options: object) -> Protein:
     """The protein as the general reader gives it."""
     with monkeypatch.context() as patch:
-        patch.setattr(read, "plain_backbone", lambda data: None)
+        patch.setattr(proteins, "plain_backbone", lambda data: None)
         return read_structure(path, **options)  # type: ignore[arg-type]
 
 
@@ -38,7 +38,7 @@ def outcome(path: Path, **options: object) -> tuple[object, ...]:
 def same(path: Path, monkeypatch: pytest.MonkeyPatch, **options: object) -> None:
     fast = outcome(path, **options)
     with monkeypatch.context() as patch:
-        patch.setattr(read, "plain_backbone", lambda data: None)
+        patch.setattr(proteins, "plain_backbone", lambda data: None)
         assert fast == outcome(path, **options)
 
 
@@ -51,7 +51,7 @@ def test_corpus_is_read_the_same_and_mostly_fast(monkeypatch):
 
 
 def test_edge_cases_are_read_the_same(monkeypatch):
-    for path in sorted(EDGE_CASES.iterdir()):
+    for path in sorted(path for path in EDGE_CASES.rglob("*") if path.is_file()):
         same(path, monkeypatch)
 
 

@@ -83,27 +83,27 @@ FAIL: dict[str, str] = {
     "two_molecules_one_chain.pdb": " chain (blank): one chain id stands for several molecules; got 12 "
     "residue numbers used more than once, expected every residue number once in a chain. "
     "Give each molecule its own chain id",
-    "unreadable_number.pdb": " chain A: residue without a number; got PHE after 3, "
-    "expected an author residue number in every record",
+    "unreadable_number.pdb": ":16: the residue number is not a number; got '    ' (PHE in chain A), "
+    "expected an author residue number in columns 23-26 of every record",
     "utf16.pdb": ": not a structure file; got 'ÿþA",
-    "empty.pdb": ": file is empty; got 0 bytes of nothing, expected PDB, mmCIF or BinaryCIF, plain or gzip",
+    "empty.pdb": ": file is empty; got 0 bytes of nothing, expected PDB, mmCIF or BinaryCIF, plain or comp",
     "blank_lines.pdb": ": file is empty; got 4 bytes of nothing, expected PDB, mmCIF or BinaryCIF",
     "header_only.pdb": ": no atoms; got 0 atoms, expected a protein structure",
-    "truncated.pdb": ": cannot parse this PDB file; got 'Problem in line 15: The line is too short",
-    "truncated.cif": ": cannot parse this mmCIF file; got 'string:",
-    "truncated.cif.gz": ": gzip stream is damaged or cut short; got Compressed file ended before the "
-    "end-of-stream marker was reached, expected a complete gzip file. Fetch or copy the file again",
+    "truncated.pdb": ":15: an atom record is cut short; got 43 columns, expected at least 54",
+    "truncated.cif": ": cannot parse this mmCIF file; got 'data:19:",
+    "truncated.cif.gz": ": the gzip file is damaged or cut off; got the end is missing, "
+    "expected a complete gzip file. Fetch or copy it again",
     "truncated.bcif": ": cannot parse this BinaryCIF file; got ValueError: ",
     "web_page.pdb": ": this is a web page, not a structure; "
     "got '<!DOCTYPE html>\\n<html><head><title>404 N', "
-    "expected PDB, mmCIF or BinaryCIF, plain or gzip-compressed. "
+    "expected PDB, mmCIF or BinaryCIF, plain or compressed (gzip, bzip2, xz, zstd). "
     "The download was answered by an error page; fetch the file again",
     "text.pdb": ": not a structure file; got 'Dear colleague,",
 }
 
 
 def test_every_file_is_described_and_tested() -> None:
-    files = {path.name for path in FOLDER.iterdir()} - {"README.md"}
+    files = {path.name for path in FOLDER.iterdir() if path.is_file()} - {"README.md"}
     text = (FOLDER / "README.md").read_text()
     described = {
         name for row in re.findall(r"(?m)^\| (`[^|]*)\|", text) for name in re.findall(r"`([^`]+)`", row)
@@ -247,7 +247,7 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise PermissionError(13, "Permission denied")
 
     # The tests may run as root, who may read everything.
-    monkeypatch.setattr("protclip.structure.reading.read.os.open", refuse)
+    monkeypatch.setattr("protclip.structure.reading.source.os.open", refuse)
     with pytest.raises(StructureError, match="no permission to read it"):
         read_structure(path)
 
