@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from protclip.data.corpus.cath import STRUCTURE_SUFFIXES
 from protclip.data.corpus.parse import Item
 from protclip.errors import DataError
+from protclip.structure.reading.source import stem_of, suffix_of
 
 _CHAIN_FILE = re.compile(r"([0-9][a-z0-9]{3})(?:[-_.:]([a-z0-9]{1,4})(?:_.*)?|([a-z0-9]))", re.IGNORECASE)
 _ENTRY_FILE = re.compile(r"(?:pdb|pdb_0000)?([0-9][a-z0-9]{3})", re.IGNORECASE)
@@ -39,7 +39,7 @@ class ChainFiles:
 
     Files of single chains are called ``1ABC-A``, ``1abc_A``, ``1abc.A``, ``1abcA`` or
     ``1ABC-A_<anything>``, files of whole entries ``1abc`` or ``pdb1abc``; with ``.pdb``, ``.ent``, ``.cif``,
-    ``.mmcif`` or ``.bcif``, plain or gzipped.  PDB codes may be in either case; chains are told apart by
+    ``.mmcif`` or ``.bcif``, plain or compressed.  PDB codes may be in either case; chains are told apart by
     case, and only where no file fits is case overlooked.
 
     Raises
@@ -116,11 +116,7 @@ def names_chain(path: str | Path) -> bool:
 
 def structure_stem(path: Path) -> str | None:
     """Name of a structure file without its suffixes; None for any other file."""
-    name = path.name.lower().removesuffix(".gz")
-    for suffix in STRUCTURE_SUFFIXES:
-        if name.endswith(suffix) and not name.startswith("."):
-            return path.name[: len(name) - len(suffix)]
-    return None
+    return stem_of(path.name) if suffix_of(path.name) and not path.name.startswith(".") else None
 
 
 def find_chains(folder: str | Path, ids: Iterable[str]) -> tuple[list[Item], list[tuple[str, str]]]:

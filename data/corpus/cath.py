@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,12 @@ from typing import NamedTuple
 from protclip.data.corpus.boundaries import Boundary, read_boundaries
 from protclip.data.files.lines import numbered_lines
 from protclip.errors import DataError
+from protclip.structure.reading.source import stem_of, suffix_of
 
-STRUCTURE_SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif", ".bcif")
 LAYOUT = "DIR/dompdb/<domain id> or DIR/<domain id>[.pdb|.ent|.cif|.bcif][.gz], and cath-domain-list*.txt"
 
 _DOMAIN_ID = re.compile(r"([0-9][A-Za-z0-9]{3})([A-Za-z0-9])([0-9]{2})")
+_DIGIT = re.compile(r"[0-9]")
 _CHAIN_ID = re.compile(r"[0-9][A-Za-z0-9]{3}[A-Za-z0-9]?")
 
 
@@ -85,7 +87,7 @@ class CathLabel:
 
 
 def read_domain_list(path: str | Path) -> dict[str, CathLabel]:
-    """Read a CATH domain list (CLF 2.0, twelve columns, ``#`` comments; may be gzipped).
+    """Read a CATH domain list (CLF 2.0, twelve columns, ``#`` comments; may be compressed).
 
     Raises
     ------
@@ -202,11 +204,12 @@ def find_cath(
     files, ignored = _structure_files(folder)
     if not files:
         raise DataError(
-            "no structure files", where=str(folder), got=f"{ignored} other files", expected=LAYOUT
+            "no structure files", where=str(folder), got=f"{ignored.total()} other files", expected=LAYOUT
         )
     notices = []
-    if ignored and folder != root:
-        notices.append(f"{ignored} files in {folder} do not look like structures and were left out")
+    if ignored:
+        kinds = ", ".join(f"{count} {reason}" for reason, count in ignored.items())
+        notices.append(f"{ignored.total()} files in {folder} were left out: {kinds}")
     places = list(dict.fromkeys([folder, root, root.resolve().parent]))
     list_path = Path(domain_list) if domain_list else _pick(places, "cath-domain-list", notices)
     if list_path is None:
@@ -221,32 +224,34 @@ def find_cath(
     return CathFolder(root, dict(sorted(files.items())), cuts, list_path, tuple(notices))
 
 
-def _structure_files(folder: Path) -> tuple[dict[str, Path], int]:
-    """Structure files of a folder by id, and how many other visible files there are."""
+def _structure_files(folder: Path) -> tuple[dict[str, Path], Counter[str]]:
+    """Structure files of a folder by id, and how many other entries there are, by the reason."""
     files: dict[str, Path] = {}
-    ignored = 0
+    ignored: Counter[str] = Counter()
+    names: list[str] = []
     # The folder's own entries, and names as text: a path object for each file costs more than all the rest.
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and _is_file(entry))
-    for name in names:
-        stem = name[:-3] if name.endswith(".gz") else name
-        _, dot, kind = stem.rpartition(".")
-        suffix = f".{kind.lower()}" if dot and kind else ""
-        if suffix in STRUCTURE_SUFFIXES:
-            stem = stem[: -len(suffix)]
-        elif not (
-            _DOMAIN_ID.fullmatch(stem)
-            or _CHAIN_ID.fullmatch(stem)
-            or (folder.name == "dompdb" and not suffix)
-        ):
-            ignored += 1
+        for entry in entries:
+            if entry.name.startswith("."):
+                ignored["hidden"] += 1
+            elif _is_file(entry):
+                names.append(entry.name)
+            elif entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110  (as above)
+                ignored["broken links"] += 1
+    for name in sorted(names):
+        stem = stem_of(name)
+        domain = _DOMAIN_ID.fullmatch(stem) or _CHAIN_ID.fullmatch(stem)
+        # Ids of other collections hold a number; LICENSE and README do not.
+        ours = folder.name == "dompdb" and "." not in stem and _DIGIT.search(stem)
+        if not (suffix_of(name) or domain or ours):
+            ignored["not named like structures"] += not name.startswith("cath-")
             continue
         if stem in files:
             raise DataError(
                 "two files for one id", where=stem, got=f"{files[stem].name} and {name} in {folder}"
             )
         files[stem] = folder / name
-    return files, ignored
+    return files, +ignored
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

@@ -7,11 +7,31 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, overload
 
-from protclip.data.files.lines import GZIP_MAGIC, numbered_lines
+from protclip.compression import compression
+from protclip.data.files.lines import checked_line, numbered_lines
 from protclip.data.files.spans import Span
 from protclip.errors import ConfigError, DataError
 
 _SKIP = str.maketrans("", "", " \t-.")
+
+
+class GappedSequence(str):
+    """A sequence from which gaps or a closing stop were taken away."""
+
+    __slots__ = ()
+
+
+def looks_like_fasta(head: bytes) -> bool:
+    """Whether the first bytes of a file are those of a FASTA file.
+
+    Examples
+    --------
+    >>> looks_like_fasta(b"; made by hand\\n>a\\nMKV"), looks_like_fasta(b"HEADER    HYDROLASE")
+    (True, False)
+    """
+    lines = head.removeprefix(b"\xef\xbb\xbf").replace(b"\r", b"\n").split(b"\n")
+    first = next((line for line in lines if line.strip() and not line.startswith(b";")), b"")
+    return first.startswith(b">")
 
 
 @overload
@@ -29,10 +49,11 @@ def read_fasta(
 def read_fasta(
     path: str | Path, *, unique: bool = True, on_error: Literal["raise", "yield"] = "raise"
 ) -> Iterator[tuple[str, str | DataError]]:
-    r"""Records of a FASTA file, plain or gzipped, one at a time.
+    r"""Records of a FASTA file, plain or compressed, one at a time; also of a pipe or standard input (``-``).
 
-    The id is the first word after ``>``. Sequences come in upper case, without gaps (``-``, ``.``),
-    blanks and one closing stop (``*``). All 26 letters are let through; the sequence encoder says what
+    The id is the first word after ``>``. Lines that start with ``;`` are comments. Sequences come in upper
+    case, without gaps (``-``, ``.``), blanks and one closing stop (``*``); those that had gaps or a stop come
+    as :class:`GappedSequence`. All 26 letters are let through; the sequence encoder says what
     it makes of B, J, O, U, X and Z.
 
     Parameters
@@ -74,7 +95,7 @@ def read_fasta(
     """
     if on_error not in ("raise", "yield"):
         raise ConfigError("unknown choice", where="on_error", got=repr(on_error), expected="raise or yield")
-    for id, found in _records(numbered_lines(path), str(path), unique):
+    for id, found in _records(numbered_lines(path, latin1=True), str(path), unique):
         if on_error == "raise" and isinstance(found, DataError):
             raise found
         yield id, found
@@ -83,8 +104,8 @@ def read_fasta(
 def read_fasta_span(span: Span) -> Iterator[tuple[str, str | DataError]]:
     """The records that begin in a stretch of a FASTA file, bad ones as their errors.
 
-    Lines in errors count from the beginning of the stretch, as ``<file>@<byte>:<line>``. A gzipped file
-    cannot be entered in the middle: all of it belongs to the stretch with its first byte.
+    Lines in errors count from the beginning of the stretch, as ``<file>@<byte>:<line>``. A compressed
+    file cannot be entered in the middle: all of it belongs to the stretch with its first byte.
     """
     if span.is_whole or not _has_lines(span.path):
         if span.start == 0:
@@ -93,7 +114,9 @@ def read_fasta_span(span: Span) -> Iterator[tuple[str, str | DataError]]:
     lines = enumerate(_span_lines(span), 1)
     first = next(lines, None)
     if first is not None:
-        yield from _records(itertools.chain([first], lines), f"{span.path}@{span.start}", unique=False)
+        yield from _records(
+            itertools.chain([first], lines), f"{span.path}@{span.start}", unique=False, part=True
+        )
 
 
 def _has_lines(path: Path) -> bool:
@@ -103,7 +126,7 @@ def _has_lines(path: Path) -> bool:
             head = file.read(1 << 16)
     except OSError as error:
         raise DataError("cannot be read", where=str(path), got=error.strerror or str(error)) from None
-    return not head.startswith(GZIP_MAGIC) and b"\n" in head
+    return compression(head) is None and b"\n" in head
 
 
 def _span_lines(span: Span) -> Iterator[str]:
@@ -120,31 +143,28 @@ def _span_lines(span: Span) -> Iterator[str]:
                     return
                 begun = True
             if begun:
-                if b"\0" in raw:
-                    raise DataError("this is not a text file", where=str(span.path), got="a NUL byte")
-                try:
-                    yield raw.decode("utf-8-sig" if place == 0 else "utf-8").rstrip("\r\n")
-                except UnicodeDecodeError:
-                    raise DataError("this is not UTF-8 text", where=f"{span.path}@{place}") from None
+                text = raw.decode("utf-8-sig" if place == 0 else "utf-8", "surrogateescape")
+                yield checked_line(text, f"{span.path}@{place}", latin1=True)
             elif place >= span.stop:
                 return
             place += len(raw)
 
 
 def _records(
-    lines: Iterable[tuple[int, str]], path: str, unique: bool
+    lines: Iterable[tuple[int, str]], path: str, unique: bool, *, part: bool = False
 ) -> Iterator[tuple[str, str | DataError]]:
-    """Every record, a bad one with the first of its errors."""
+    """Every record, a bad one with the first of its errors; only part of a file may have none."""
     seen: dict[str, int] = {}
     id, start = "", 0
     parts: list[str] = []
     error: DataError | None = None
+    gaps = False
     for number, line in lines:
         where = f"{path}:{number}"
         if line.startswith(">"):
             if start:
-                yield id, error or _join(parts, id, f"{path}:{start}")
-            id, start, parts, error = next(iter(line[1:].split()), ""), number, [], None
+                yield id, error or _join(parts, id, f"{path}:{start}", gaps)
+            id, start, parts, error, gaps = next(iter(line[1:].split()), ""), number, [], None, False
             if not id:
                 id = f"line {number}"
                 error = DataError("header without an id", where=where, expected="> followed by an id")
@@ -158,7 +178,10 @@ def _records(
             elif unique:
                 seen[id] = number
             continue
+        if line.startswith(";"):
+            continue
         text = line.translate(_SKIP)
+        gaps |= "-" in line or "." in line
         if not text or error:
             continue
         if not start:
@@ -172,8 +195,10 @@ def _records(
         else:
             parts.append(text.upper())
     if not start:
+        if part:
+            return
         raise DataError("no FASTA record", where=str(path), expected="a line that starts with >")
-    yield id, error or _join(parts, id, f"{path}:{start}")
+    yield id, error or _join(parts, id, f"{path}:{start}", gaps)
 
 
 def _mistake(text: str, parts: list[str], id: str, where: str) -> DataError | None:
@@ -194,10 +219,11 @@ def _mistake(text: str, parts: list[str], id: str, where: str) -> DataError | No
     )
 
 
-def _join(parts: list[str], id: str, where: str) -> str | DataError:
-    sequence = "".join(parts).removesuffix("*")
+def _join(parts: list[str], id: str, where: str, gaps: bool) -> str | DataError:
+    whole = "".join(parts)
+    sequence = whole.removesuffix("*")
     if not sequence:
         return DataError(
             "record without a sequence", where=where, got=repr(id), expected="at least one residue"
         )
-    return sequence
+    return GappedSequence(sequence) if gaps or len(sequence) < len(whole) else sequence

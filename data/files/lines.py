@@ -1,31 +1,38 @@
-"""Reading line-based files, plain or gzipped, with errors that name the file."""
+"""Reading line-based files, plain or compressed, with errors that name the file."""
 
 from __future__ import annotations
 
-import gzip
 import io
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
 
+from protclip.compression import open_content
+from protclip.data.files.pipes import open_input
 from protclip.errors import DataError
 
-GZIP_MAGIC = b"\x1f\x8b"
+LONGEST = 1 << 28
+"""Characters of the longest line that is read: the largest chromosome has fewer."""
+
 _UNDECODABLE = re.compile("[\udc80-\udcff]")
 
 
-def numbered_lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    r"""Lines of a text file with their numbers, from 1, without line ends.
+def numbered_lines(path: str | Path, *, latin1: bool = False) -> Iterator[tuple[int, str]]:
+    r"""Lines of a text file, pipe or standard input (``-``) with their numbers, from 1, without line ends.
 
-    Gzip is recognised by content, not by name; Unix, Windows and old Mac line ends and a byte order
+    Compression is recognised by content, not by name; Unix, Windows and old Mac line ends and a byte order
     mark are accepted.
+
+    Parameters
+    ----------
+    path
+    latin1
+        Take bytes that are not UTF-8 for Latin-1, as old files have it, instead of refusing them.
 
     Raises
     ------
     DataError
-        If the file is missing, unreadable, truncated, or not UTF-8 text.
+        If the file is missing, unreadable, truncated, or not text.
 
     Examples
     --------
@@ -37,25 +44,33 @@ def numbered_lines(path: str | Path) -> Iterator[tuple[int, str]]:
     """
     number = 0
     try:
-        with Path(path).open("rb") as raw:
-            head = raw.read(2)
-            raw.seek(0)
-            stream = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if head == GZIP_MAGIC else raw
+        with open_input(path) as raw:
             # Undecodable bytes come through as lone surrogates, so that their line is known.
-            text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape")
-            for number, line in enumerate(text, 1):
-                if not line.isascii() and (bad := _UNDECODABLE.search(line)):
-                    got = f"byte 0x{ord(bad[0]) - 0xDC00:02x}"
-                    raise DataError("this is not UTF-8 text", where=f"{path}:{number}", got=got)
-                if "\0" in line:
-                    raise DataError("this is not a text file", where=f"{path}:{number}", got="a NUL byte")
-                yield number, line.rstrip("\n")
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(
-            "the gzip file is damaged or cut off",
-            where=f"{path}:{number + 1}",
-            got=str(error),
-            hint="Fetch or copy it again",
-        ) from None
+            text = io.TextIOWrapper(
+                open_content(raw, str(path)), encoding="utf-8-sig", errors="surrogateescape"
+            )
+            while line := text.readline(LONGEST):
+                number += 1
+                yield number, checked_line(line, f"{path}:{number}", latin1=latin1)
     except OSError as error:
         raise DataError("cannot be read", where=str(path), got=error.strerror or str(error)) from None
+
+
+def checked_line(line: str, where: str, *, latin1: bool = False) -> str:
+    """A line, decoded with ``surrogateescape``, as text without its end.
+
+    Raises
+    ------
+    DataError
+        If it is not UTF-8 (unless ``latin1`` takes the bytes for that), holds a NUL or is too long.
+    """
+    if not line.isascii() and (bad := _UNDECODABLE.search(line)):
+        if not latin1:
+            got = f"byte 0x{ord(bad[0]) - 0xDC00:02x}"
+            raise DataError("this is not UTF-8 text", where=where, got=got)
+        line = _UNDECODABLE.sub(lambda match: chr(ord(match[0]) - 0xDC00), line)
+    if "\0" in line:
+        raise DataError("this is not a text file", where=where, got="a NUL byte")
+    if len(line) >= LONGEST:
+        raise DataError("a line without an end", where=where, got=f"{len(line)} characters")
+    return line.rstrip("\r\n")

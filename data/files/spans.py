@@ -10,31 +10,23 @@ twice or left out.
 from __future__ import annotations
 
 import hashlib
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from protclip.data.files.lines import GZIP_MAGIC
+from protclip.data.files.item_names import ItemName, names_below
 from protclip.errors import ConfigError, DataError
+from protclip.structure.reading.source import stem_of
 
 if TYPE_CHECKING:
     from protclip.data.corpus.store import Corpus
 
-ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 STORE_SUFFIXES = (".h5", ".hdf5")
-LARGEST_MEMBER = 1 << 30
-"""Bytes of an archive's member that are read at most: no structure is that large."""
-
 READ_PROTEINS = 512
 """Proteins taken from a corpus file at once."""
-
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError, ValueError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -48,15 +40,18 @@ class Span:
         Bytes.
     size : int
         Of the whole file.
+    name : ItemName or None
+        What its items are called among those of other files; by the file alone where it is None.
     """
 
     path: Path
     start: int
     stop: int
     size: int
+    name: ItemName | None = None
 
     @classmethod
-    def whole(cls, path: Path) -> Span:
+    def whole(cls, path: Path, name: ItemName | None = None) -> Span:
         """All of a file.
 
         Raises
@@ -68,7 +63,7 @@ class Span:
             size = path.stat().st_size
         except OSError as error:
             raise DataError("cannot be read", where=str(path), got=error.strerror or str(error)) from None
-        return cls(path, 0, max(size, 1), size)
+        return cls(path, 0, max(size, 1), size, name)
 
     @property
     def is_whole(self) -> bool:
@@ -131,6 +126,7 @@ class FileList:
         if not files:
             raise DataError("no files to read here", where=str(source))
         self.source, self.files = str(source), list(files)
+        self.names = names_below(Path(source), self.files, stem_of)
         self.sizes = [Span.whole(path).size for path in files]
         # An empty file counts as one byte: it begins somewhere too, and its error is listed.
         self.ends = np.cumsum([max(size, 1) for size in self.sizes], dtype=np.int64)
@@ -151,7 +147,13 @@ class FileList:
             end = int(self.ends[i])
             first = end - max(self.sizes[i], 1)
             spans.append(
-                Span(self.files[i], max(start, first) - first, min(stop, end) - first, self.sizes[i])
+                Span(
+                    self.files[i],
+                    max(start, first) - first,
+                    min(stop, end) - first,
+                    self.sizes[i],
+                    self.names[i],
+                )
             )
             start, i = end, i + 1
         return Shard(self.source, number, count, tuple(spans))
@@ -178,11 +180,6 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
-def is_archive(path: Path) -> bool:
-    """Whether the name is that of a tar or zip archive."""
-    return path.name.lower().endswith(ARCHIVE_SUFFIXES) and path.is_file()
-
-
 def is_corpus(path: Path) -> bool:
     """Whether this is a corpus file, by its content."""
     if path.suffix.lower() not in STORE_SUFFIXES or not path.is_file():
@@ -194,76 +191,6 @@ def is_corpus(path: Path) -> bool:
     except DataError:
         return False
     return True
-
-
-def members(span: Span) -> Iterator[tuple[str, bytes]]:
-    """File name and content of the regular files of an archive whose entries begin in ``span``.
-
-    Nothing is unpacked to disk. Memory: one member (and the directory of a zip archive).
-
-    Raises
-    ------
-    DataError
-        If the archive is damaged, or a member is larger than any structure.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> file = Path(tempfile.mkdtemp()) / "two.zip"
-    >>> with zipfile.ZipFile(file, "w") as archive:
-    ...     archive.writestr("folder/a.pdb", "ATOM")
-    ...     archive.writestr("b.txt", "")
-    >>> list(members(Span.whole(file)))
-    [('a.pdb', b'ATOM'), ('b.txt', b'')]
-    """
-    reader = _zip_members if span.path.name.lower().endswith(".zip") else _tar_members
-    try:
-        for name, data in reader(span):
-            yield PurePosixPath(name).name, data
-    except _DAMAGE as error:
-        raise DataError(
-            "the archive is damaged or cut off",
-            where=str(span.path),
-            got=" ".join(str(error).split()) or type(error).__name__,
-            hint="Fetch or copy it again",
-        ) from None
-
-
-def _tar_members(span: Span) -> Iterator[tuple[str, bytes]]:
-    with span.path.open("rb") as file:
-        compressed = file.read(6).startswith((GZIP_MAGIC, b"BZh", b"\xfd7zXZ"))
-    if compressed and span.start > 0:
-        return
-    with tarfile.open(span.path, "r|*" if compressed else "r:") as tar:
-        while (member := tar.next()) is not None:
-            # tarfile remembers every member, and a large archive has too many of them.
-            tar.__dict__["members"].clear()
-            if not compressed and member.offset >= span.stop:
-                return
-            if member.isreg() and (compressed or member.offset >= span.start):
-                content = tar.extractfile(member)
-                if content is not None:
-                    yield member.name, content.read(_limit(member.name, member.size, span))
-
-
-def _zip_members(span: Span) -> Iterator[tuple[str, bytes]]:
-    with zipfile.ZipFile(span.path) as archive:
-        for member in archive.infolist():
-            if not member.is_dir() and span.start <= member.header_offset < span.stop:
-                limit = _limit(member.filename, member.file_size, span)
-                with archive.open(member) as content:
-                    yield member.filename, content.read(limit)
-
-
-def _limit(name: str, size: int, span: Span) -> int:
-    if size > LARGEST_MEMBER:
-        raise DataError(
-            "a member is too large",
-            where=f"{span.path}:{name}",
-            got=f"{size} bytes",
-            expected="at most 1 GiB",
-        )
-    return max(size, 1)
 
 
 def corpus_rows(corpus: Corpus, span: Span) -> Iterator[range]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from protclip.data.files.lines import numbered_lines
 from protclip.data.paired.images import is_image_file
 from protclip.data.paired.matched import SPLITS
 from protclip.errors import DataError
@@ -227,10 +228,7 @@ def _is_header(row: Iterable[str]) -> bool:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read as text ({error})", where=str(path)) from error
+    return [line for _, line in numbered_lines(path)]
 
 
 def count_splits(entries: Iterable[Captioned]) -> Counter[str]:

@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from protclip.data.files.lines import numbered_lines
 from protclip.errors import DataError
 from protclip.files import cache_dir
 
@@ -181,12 +182,8 @@ def read_two_columns(path: Path) -> list[tuple[str, str]]:
     DataError
         If the file cannot be read, or a line has not two columns; names the line.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read as text ({error})", where=str(path)) from error
     rows: list[tuple[str, str]] = []
-    for number, line in enumerate(lines, 1):
+    for number, line in numbered_lines(path):
         if not line.strip() or line.startswith("#"):
             continue
         cells = [cell.strip() for cell in line.split("\t")]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from protclip.data.files.lines import numbered_lines
 from protclip.errors import ConfigError, DataError
 
 
@@ -39,15 +40,11 @@ def read_pairs(path: Path, ids: tuple[list[str], list[str]], files: tuple[Path, 
     >>> read_pairs(file, (["a", "b", "c"], ["A", "B"]), (Path("l.h5"), Path("r.h5"))).tolist()
     [[0, 1], [2, 0]]
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read as text ({error})", where=str(path)) from error
     rows = tuple({id: row for row, id in enumerate(side)} for side in ids)
     taken: tuple[dict[str, int], dict[str, int]] = ({}, {})
     found: list[tuple[int, int]] = []
     first = True
-    for number, line in enumerate(lines, 1):
+    for number, line in numbered_lines(path):
         if not line.strip() or line.startswith("#"):
             continue
         where = f"{path}:{number}"

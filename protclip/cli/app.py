@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 
 import typer
 
@@ -62,6 +63,8 @@ def _options(
 
 def run() -> None:
     """Run the command; bad input ends with one sentence on stderr and exit code 2, an interrupt with 130."""
+    # A warning is a sentence for the user, who has no use for the line of code behind it.
+    warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
     try:
         app()
     except ProtclipError as error:

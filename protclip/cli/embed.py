@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 def embed(
     model: Path = typer.Argument(..., help="Model folder or run folder."),
     input: Path = typer.Option(
-        ..., "-i", "--input", help="File or folder of items, as one of the two modalities reads them."
+        ...,
+        "-i",
+        "--input",
+        help="Items as one of the two modalities reads them: file, folder, or - (stdin).",
     ),
     out: Path = typer.Option(..., "-o", "--out", help="Output: .h5 or .parquet; for shards, a folder."),
     modality: str = typer.Option(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from protclip.config.checks import check_choice
 from protclip.config.pretraining import PRECISIONS
+from protclip.data.files.pipes import exists
 from protclip.errors import ConfigError, DataError, ProtclipError
 from protclip.inference.containers import brief
 from protclip.inference.embeddings import Embeddings
@@ -224,14 +225,14 @@ class AlignedModel(Shortcuts):
             yield result
 
     def side_of(self, path: Path) -> str:
-        """Name of the side that a file or folder belongs to, by its looks.
+        """Name of the side that a file, folder or pipe (``-`` for standard input) belongs to, by its looks.
 
         Raises
         ------
         ConfigError
             If the path does not exist, or no side or both sides accept it.
         """
-        if not path.exists():
+        if not exists(path):
             raise DataError("no such file or folder", where=str(path))
         found = [name for name, side in self.towers.sides.items() if side.accepts(path)]
         if len(found) != 1:

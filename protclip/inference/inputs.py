@@ -54,9 +54,16 @@ class Recognised:
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """Ids with items, or with the errors of those that cannot be read."""
+        if isinstance(self.entries, list) and all(_is_bare_path(entry) for entry in self.entries):
+            yield from self.adapter.read_paths([entry.value for entry in self.entries])
+            return
         for entry in self.entries:
             source = entry.value if entry.id is None else {entry.id: entry.value}
             yield from self.adapter.read(source)
+
+
+def _is_bare_path(entry: Entry) -> bool:
+    return entry.id is None and isinstance(entry.value, Path)
 
 
 def recognise(

@@ -167,6 +167,11 @@ class Modality(ABC, Generic[Item]):
         the caller can count it, list it and go on.
         """
 
+    def read_paths(self, paths: Sequence[Path]) -> Iterable[tuple[str, Item | Exception]]:
+        """Stream the items of several paths, whose ids may depend on each other."""
+        for path in paths:
+            yield from self.read(path)
+
     def files(self, path: Path) -> list[Path]:
         """Files of an input, always in the same order; shards are cut out of them."""
         return [path]

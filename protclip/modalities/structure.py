@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePath
 from typing import Any, ClassVar, cast
 
 import numpy as np
 from torch import Tensor
 
+from protclip.compression import without_suffix
 from protclip.data.corpus.store import Corpus
-from protclip.data.files.spans import Span, corpus_rows, is_archive, is_corpus, members
+from protclip.data.files.folder_listing import FolderListing, list_folder
+from protclip.data.files.item_names import ItemName, item_names, names_below
+from protclip.data.files.members import is_archive, member_names, members
+from protclip.data.files.pipes import is_pipe, look_into, open_input, pipe_name
+from protclip.data.files.spans import Span, corpus_rows, is_corpus
 from protclip.errors import ProtclipError, StructureError
 from protclip.modalities.base import Batch, Encoder, Modality, call_with_options
 from protclip.structure import Protein, read_chains
 from protclip.structure.augment import augment_structure
 from protclip.structure.encoders.by_name import EncoderConfig, encoder_config, take_encoder
 from protclip.structure.encoders.encoder import CDConvEncoder
+from protclip.structure.reading.formats import sniff
 from protclip.structure.reading.objects import OBJECTS, is_structure_object, object_id
-from protclip.structure.reading.read import Content
+from protclip.structure.reading.source import LARGEST, Content, stem_of, suffix_of
 
-STRUCTURE_SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif", ".bcif")
+_DOMAIN_ID = re.compile(r"[0-9][A-Za-z0-9]{4}[0-9]{2}")
+"""Names of CATH's domain files, which have no ending."""
 
 
 class StructureModality(Modality[Protein]):
@@ -131,6 +140,8 @@ class StructureModality(Modality[Protein]):
         elif isinstance(source, Mapping):
             for name, value in source.items():
                 yield from self._read_as(str(name), value)
+        elif isinstance(source, (list, tuple)) and all(isinstance(part, (str, Path)) for part in source):
+            yield from self.read_paths([Path(part) for part in source])
         elif isinstance(source, Iterable):
             for part in source:
                 yield from self.read(part)
@@ -142,9 +153,10 @@ class StructureModality(Modality[Protein]):
             )
 
     def accepts(self, path: Path) -> bool:
-        """A structure file, an archive, a corpus file, or a folder that holds one."""
-        files = path.rglob("*") if path.is_dir() else (path,)
-        return any(is_structure_file(file) or is_archive(file) or is_corpus(file) for file in files)
+        """A structure file, an archive, a corpus file, a folder that holds one, or a pipe of a structure."""
+        if path.is_dir():
+            return bool(self._listing(path).files)
+        return _is_readable(path) or _holds_structure(path)
 
     takes: ClassVar[str] = f"a Protein, or {OBJECTS}"
 
@@ -159,6 +171,8 @@ class StructureModality(Modality[Protein]):
     def files(self, path: Path) -> list[Path]:
         """Structure files, archives and corpus files in a folder and below it; any other path is a file.
 
+        What else stands in the folder is counted in a warning.
+
         Raises
         ------
         StructureError
@@ -166,35 +180,43 @@ class StructureModality(Modality[Protein]):
         """
         if not path.is_dir():
             return [path]
-        files = [f for f in sorted(path.rglob("*")) if is_structure_file(f) or is_archive(f) or is_corpus(f)]
-        if not files:
+        listing = self._listing(path)
+        if not listing.files:
             raise StructureError(
                 "no structure files in the folder",
                 where=str(path),
-                expected="files named *.pdb, *.ent, *.cif, *.bcif (or .gz of these), CATH ids, or archives",
+                got=f"{len(listing.left_out)} entries of other kinds",
+                expected="files named *.pdb, *.ent, *.cif, *.bcif (or compressed), CATH ids, or archives",
             )
-        return files
+        listing.warn(path)
+        return listing.files
+
+    def _listing(self, folder: Path) -> FolderListing:
+        return list_folder(folder, _is_readable, "not named like a structure")
 
     def read_span(self, span: Span) -> Iterable[tuple[str, Protein | Exception]]:
         """One structure file, or the members of a tar or zip archive or of a corpus file."""
         path = span.path
         if is_archive(path):
+            facts = path.stat()
+            names = member_names(path, (facts.st_size, facts.st_mtime_ns), stem_of)
             for name, data in members(span):
                 if is_structure_name(name):
-                    yield from self._read_one(Content(name, data), name)
+                    yield from self._read_one(Content(name, data), PurePath(name).name, names.get(name))
         elif is_corpus(path):
             with Corpus.open(path) as corpus:
                 for rows in corpus_rows(corpus, span):
                     yield from ((protein.id, protein) for protein in corpus.proteins(rows))
         elif span.start == 0:
-            yield from self._read_one(path, path.name)
+            yield from self._read_one(path, path.name, span.name)
 
     def _read_path(self, path: Path) -> Iterable[tuple[str, Protein | Exception]]:
-        if not (path.is_dir() or is_archive(path) or is_corpus(path)):
+        if is_pipe(path):
+            yield from self._read_one(path, pipe_name(path))
+        elif path.is_dir() or is_archive(path) or is_corpus(path):
+            yield from self._read_files(path, self.files(path))
+        else:
             yield from self._read_one(path, path.name)
-            return
-        for file in self.files(path):
-            yield from self.read_span(Span.whole(file))
 
     def _read_as(self, id: str, source: Any) -> Iterable[tuple[str, Protein | Exception]]:
         """What stands under an id of the user's: one structure, or several that take the id in front."""
@@ -202,21 +224,43 @@ class StructureModality(Modality[Protein]):
         if is_structure_object(source) or (
             path and not (path.is_dir() or is_archive(path) or is_corpus(path))
         ):
-            yield from self._read_one(source, id, id)
+            yield from self._read_one(path or source, id, ItemName(id, id))
             return
         found = list(self.read(source))
         for own, item in found:
             yield f"{id}_{own}" if len(found) > 1 else id, item
 
+    def read_paths(self, paths: Sequence[Path]) -> Iterable[tuple[str, Protein | Exception]]:
+        """Several inputs; files are called by their names, and by folders where that is not enough."""
+        single = [path for path in paths if not (path.is_dir() or is_pipe(path) or is_archive(path))]
+        names = dict(zip(single, item_names(single, stem_of), strict=True))
+        for path in paths:
+            if path in names and not is_corpus(path):
+                yield from self._read_one(path, path.name, names[path])
+            else:
+                yield from self._read_path(path)
+
+    def _read_files(self, source: Path, files: Sequence[Path]) -> Iterable[tuple[str, Protein | Exception]]:
+        for file, name in zip(files, names_below(source, files, stem_of), strict=True):
+            yield from self.read_span(Span.whole(file, name))
+
     def _read_one(
-        self, source: Any, name: str, id: str | None = None
+        self, source: Any, name: str, called: ItemName | None = None
     ) -> Iterable[tuple[str, Protein | Exception]]:
         try:
-            proteins = read_chains(source, min_plddt=self.min_plddt or None, id=id)
+            if isinstance(source, Path) and is_pipe(source):
+                source = _piped(source)
+            proteins = read_chains(
+                source, min_plddt=self.min_plddt or None, id=called.name if called else None
+            )
         except ProtclipError as error:
-            yield name, error
-        else:
-            yield from ((protein.id, protein) for protein in proteins)
+            yield called.file if called else name, error
+            return
+        for protein in proteins:
+            if called and called.taken and len(proteins) > 1 and protein.id != called.name:
+                id = called.part(protein.id[len(called.name) + 1 :])
+                protein = replace(protein, id=id)
+            yield protein.id, protein
 
     def describe(self) -> dict[str, Any]:
         """What the tower sees and how large it is."""
@@ -229,15 +273,44 @@ class StructureModality(Modality[Protein]):
         return {**facts, **self.architecture.facts(), **super().describe()}
 
 
-def is_structure_file(path: Path) -> bool:
-    """True for a visible file whose name says structure, with or without ``.gz``, or is a CATH id."""
-    return is_structure_name(path.name) and path.is_file()
+def _is_readable(path: Path) -> bool:
+    """A file that holds structures by its name, or a corpus file."""
+    return (is_structure_name(path.name) and path.is_file()) or is_archive(path) or is_corpus(path)
 
 
 def is_structure_name(name: str) -> bool:
-    """True for a name that says structure, as of :func:`is_structure_file`."""
-    if name.startswith("."):
+    """True for a path whose name says structure, plain or compressed, or is a CATH id; not if it is hidden.
+
+    Examples
+    --------
+    >>> [is_structure_name(name) for name in ("1abc.PDB.gz", "x/1oaiA00", "1abc.pdb2", "LICENSE", ".a/b.pdb")]
+    [True, True, True, False, False]
+    """
+    if any(part.startswith(".") and part.strip(".") for part in PurePath(name).parts):
         return False
-    name = name.lower().removesuffix(".gz")
-    suffix = Path(name).suffix
-    return suffix in STRUCTURE_SUFFIXES or (suffix == "" and len(name) == 7)
+    last = PurePath(name).name
+    return bool(suffix_of(last)) or _DOMAIN_ID.fullmatch(without_suffix(last)) is not None
+
+
+def _holds_structure(path: Path) -> bool:
+    """Whether a pipe, or a file whose name has no ending, begins like a structure."""
+    if not (is_pipe(path) or (path.is_file() and not without_suffix(path.name).strip(".").count("."))):
+        return False
+    try:
+        sniff(look_into(path), str(path))
+    except ProtclipError:
+        return False
+    return True
+
+
+def _piped(path: Path) -> Content:
+    try:
+        with open_input(path) as stream:
+            data = stream.read(LARGEST + 1)
+    except OSError as error:
+        raise StructureError("cannot be read", where=str(path), got=error.strerror or str(error)) from None
+    if len(data) > LARGEST:
+        raise StructureError(
+            "larger than any structure", where=str(path), got=f"over {LARGEST} bytes", expected="a structure"
+        )
+    return Content(pipe_name(path), data)

@@ -176,7 +176,7 @@ def test_bad_files(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
         assert not out.exists()
 
     fails(DataError, "nowhere", left, tmp_path / "nowhere.h5", "--pairs", pairs, "-o", out)
-    fails(DataError, "cannot be read as text", left, right, "--pairs", tmp_path / "no.tsv", "-o", out)
+    fails(DataError, "cannot be read", left, right, "--pairs", tmp_path / "no.tsv", "-o", out)
     broken = np.ones((N, 7))
     broken[3, 1] = np.nan
     write(tmp_path / "nan.h5", [f"q{i}" for i in range(N)], broken)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protclip.data.files.fasta import read_fasta
+from protclip.data.paired.matched import read_two_columns
+from protclip.data.paired.pair_list import read_pairs
 from protclip.errors import ConfigError, DataError, ProtclipError
 
 
@@ -52,7 +57,7 @@ def test_accepted(tmp_path: Path, content: str, expected: list[tuple[str, str]])
         (">a\nM*K\n", r"x:2: not a residue letter in 'a'; got '\*'"),
         (">a\nM*\nK\n", "x:3: residues after the stop"),
         (">a\nM\0K\n", "x:2: this is not a text file"),
-        (b">a\nM\xffK\n", "x:2: this is not UTF-8 text; got byte 0xff"),
+        (b">a\nM\xffK\n", "x:2: not a residue letter in 'a'; got 'ÿ'"),
         (gzip.compress(b">a\nMKVLLA\n", mtime=0)[:-9], "damaged or cut off"),
         (b"\x1f\x8b garbage", "damaged or cut off"),
     ],
@@ -169,3 +174,21 @@ def test_yielding_loses_nothing_that_raising_reads(
     assert whole[: len(strict)] == strict
     rest = [str(item) for _, item in whole[len(strict) :]]
     assert first == (rest[0] if rest else fatal)
+
+
+@pytest.mark.parametrize(
+    "pack", [bytes, gzip.compress, bz2.compress, lzma.compress], ids=["plain", "gz", "bz2", "xz"]
+)
+def test_tables_are_read_through_the_same_opener(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "pairs.tsv"
+    path.write_bytes(pack(b"\xef\xbb\xbfa\tB\r\nc\tA\r"))
+    found = read_pairs(path, (["a", "b", "c"], ["A", "B"]), (Path("l.h5"), Path("r.h5")))
+    assert found.tolist() == [[0, 1], [2, 0]]
+    assert read_two_columns(path) == [("a", "B"), ("c", "A")]
+
+
+def test_a_line_without_an_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("protclip.data.files.lines.LONGEST", 1000)
+    (tmp_path / "x").write_bytes(b">a\n" + b"M" * 1001)
+    with pytest.raises(DataError, match="x:2: a line without an end"):
+        list(read_fasta(tmp_path / "x"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -13,10 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from protclip.compression import without_suffix
 from protclip.data.corpus.store import Corpus
-from protclip.data.files.fasta import read_fasta, read_fasta_span
+from protclip.data.files.fasta import GappedSequence, looks_like_fasta, read_fasta, read_fasta_span
+from protclip.data.files.folder_listing import FolderListing, list_folder
+from protclip.data.files.pipes import is_pipe, look_into
 from protclip.data.files.spans import Span, corpus_rows, is_corpus
-from protclip.errors import ConfigError, DataError
+from protclip.errors import ConfigError, DataError, ProtclipError
 from protclip.modalities.base import Encoder, Modality, call_with_options
 from protclip.modalities.sequence.esm2 import ESM2, ESM2Shape, empty_esm2
 from protclip.modalities.sequence.esm_weights import EsmInit, Provenance, initial_esm2
@@ -238,10 +242,10 @@ class SequenceModality(Modality[str]):
         return cls(net, Provenance.from_dict(options.pop("provenance")), **options)
 
     def accepts(self, path: Path) -> bool:
-        """A file with a FASTA name, plain or gzipped, or a folder that holds one."""
+        """A file with a FASTA name, plain or compressed, a folder that holds one, or a pipe of FASTA."""
         if path.is_dir():
-            return any(is_fasta(file) for file in path.rglob("*"))
-        return is_fasta(path)
+            return any(is_fasta(file) for file in self._listing(path).files)
+        return is_fasta(path) or _holds_fasta(path)
 
     def recognises(self, value: object, *, named: bool = False) -> bool:
         """Letters, Bio.Seq and SeqRecord objects.
@@ -259,10 +263,18 @@ class SequenceModality(Modality[str]):
         return id if isinstance(id, str) and not id.startswith("<unknown") else ""
 
     def files(self, path: Path) -> list[Path]:
-        """FASTA files and corpus files in a folder and below it; any other path is a file."""
+        """FASTA files and corpus files in a folder and below it; any other path is a file.
+
+        What else stands in the folder is counted in a warning.
+        """
         if not path.is_dir():
             return [path]
-        return [file for file in sorted(path.rglob("*")) if is_fasta(file) or is_corpus(file)]
+        listing = self._listing(path)
+        listing.warn(path)
+        return listing.files
+
+    def _listing(self, folder: Path) -> FolderListing:
+        return list_folder(folder, lambda file: is_fasta(file) or is_corpus(file), "not named like sequences")
 
     def read_span(self, span: Span) -> Iterable[tuple[str, str | Exception]]:
         """Records of a FASTA file, or sequences of a corpus file."""
@@ -295,10 +307,16 @@ class SequenceModality(Modality[str]):
         return sum(stop - start + 2 for start, stop in windows(len(item), self.max_length))
 
     def remarks(self, items: Iterable[str]) -> dict[str, int]:
-        """How many sequences are longer than one window."""
-        text = f"longer than {self.max_length} residues, embedded in overlapping windows"
-        count = sum(len(item) > self.max_length for item in items)
-        return {text: count} if count else {}
+        """How many sequences are longer than one window, look like nucleotides, or had gaps."""
+        found: Counter[str] = Counter()
+        for item in items:
+            if len(item) > self.max_length:
+                found[f"longer than {self.max_length} residues, embedded in overlapping windows"] += 1
+            if looks_like_nucleotides(item):
+                found[NUCLEOTIDES] += 1
+            if isinstance(item, GappedSequence):
+                found["with gaps or a stop, which were left out"] += 1
+        return dict(found)
 
     def digest(self, item: str) -> bytes:
         """Hash of the tokens: J and X, upper and lower case are the same."""
@@ -381,9 +399,35 @@ def _passed_on(*, mask: float, crop: float, max_length: int, lora_rank: int, lor
 
 
 def is_fasta(path: Path) -> bool:
-    """Whether this is a file with a FASTA name, plain or gzipped."""
-    suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
-    return bool(suffixes) and suffixes[-1].lower() in FASTA_SUFFIXES and path.is_file()
+    """Whether this is a file with a FASTA name, plain or compressed."""
+    return Path(without_suffix(path.name)).suffix.lower() in FASTA_SUFFIXES and path.is_file()
+
+
+def _holds_fasta(path: Path) -> bool:
+    """Whether a pipe, or a file whose name has no ending, begins like a FASTA file."""
+    if not (is_pipe(path) or (path.is_file() and not Path(without_suffix(path.name)).suffix)):
+        return False
+    try:
+        return looks_like_fasta(look_into(path))
+    except ProtclipError:
+        return False
+
+
+NUCLEOTIDES = "looks like nucleotides, embedded as amino acids"
+_BASES = frozenset("ACGTUN")
+_FEWEST, _FEWEST_KINDS = 20, 3
+
+
+def looks_like_nucleotides(sequence: str) -> bool:
+    """Whether a sequence of some length has the letters of DNA or RNA alone.
+
+    Examples
+    --------
+    >>> looks_like_nucleotides("ATGGCCATTGTAATGGGCCGCTG"), looks_like_nucleotides("GAGAGAGAGAGAGAGAGAGAGAG")
+    (True, False)
+    """
+    letters = set(sequence.upper()) if len(sequence) >= _FEWEST else set()
+    return letters <= _BASES and len(letters) >= _FEWEST_KINDS
 
 
 _OTHER_FILES = (
@@ -435,10 +479,12 @@ def _clean(sequence: Any, id: str) -> str:
         raise DataError(
             "not a sequence", where=id, got=type(sequence).__name__, expected="a string of letters"
         )
-    text = "".join(sequence.split()).upper().removesuffix("*")
+    whole = "".join(sequence.split()).upper()
+    text = whole.removesuffix("*")
     # Checked before gaps go, so that the position in the message is the user's.
     tokenize(text, id)
+    gapped = isinstance(sequence, GappedSequence)
     cleaned = text.translate(str.maketrans("", "", "-."))
     if not cleaned:
         raise DataError("empty sequence", where=id, got="gaps only", expected="at least 1 residue")
-    return cleaned
+    return GappedSequence(cleaned) if gapped or len(cleaned) < len(whole) else cleaned
