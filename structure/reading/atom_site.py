@@ -170,16 +170,15 @@ def table_from_atom_site(block: Block, chain_ids: str) -> AtomTable:
         b_factor=site.numbers("B_iso_or_equiv", np.nan).astype(np.float32),
         xyz=xyz,
         record=np.where(site.text("group_PDB") == "HETATM", HETATM, ATOM).astype(np.uint8),
-        hydrogen=np.zeros(0, np.intp),
+        hydrogen=np.flatnonzero(kind == HYDROGEN),
         entity=np.array([kinds.get(e, UNKNOWN) for e in site.text("label_entity_id").tolist()], np.uint8),
         long_names=long_names,
         models=len(np.unique(model)) if site.rows else 1,
     )
     table.parents = modified_parents(block)
     _declare(table, block, site)
-    first = model == model[0] if site.rows else np.zeros(0, bool)
-    table.select(np.flatnonzero(first))
-    table.group((kind == HYDROGEN)[first])
+    table.select(np.flatnonzero(model == model[0]) if site.rows else np.zeros(0, np.intp))
+    table.group()
     return table
 
 

@@ -92,10 +92,10 @@ class AtomTable:
     def __len__(self) -> int:
         return len(self.number)
 
-    def group(self, hydrogen: NDArray[np.bool_]) -> None:
+    def group(self) -> None:
         """Put (in place) the atoms of each chain, and in it of each residue, side by side.
 
-        They come in the order of their first appearance; ``hydrogen`` [n] is in the order of before.
+        They come in the order of their first appearance.
         """
         columns = (self.chain, self.number, self.icode, self.residue)
         change = np.append(True, np.zeros(max(len(self) - 1, 0), bool))[: len(self)]
@@ -107,22 +107,22 @@ class AtomTable:
         if (onward <= (number[1:] > number[:-1])).all() and (
             self.one_chain or len(np.unique(chain)) == len(onward) - np.count_nonzero(onward) + 1
         ):
-            self.hydrogen = np.flatnonzero(hydrogen)  # numbers rise in every chain: the usual file
-            return
+            return  # numbers rise in every chain: the usual file
         keys = list(zip(*(column[runs].tolist() for column in columns), strict=True))
         place: dict[tuple[int, ...], int] = {}
         chains: dict[int, int] = {}
         order = [(chains.setdefault(key[0], len(chains)), place.setdefault(key, len(place))) for key in keys]
         if all(a <= b for a, b in itertools.pairwise(order)):
-            self.hydrogen = np.flatnonzero(hydrogen)
             return
         rank = np.repeat(np.array(order, np.intp).reshape(-1, 2), np.diff(runs, append=len(self)), axis=0)
         rows = np.lexsort(rank.T[::-1])
         self.select(rows)
-        self.hydrogen = np.flatnonzero(hydrogen[rows])
 
     def select(self, rows: NDArray[np.intp]) -> None:
-        """Keep (in place) the given rows; ``hydrogen`` is for the caller to set."""
+        """Keep (in place) the given rows, in the given order."""
+        hydrogen = np.zeros(len(self), bool)
+        hydrogen[self.hydrogen] = True
+        self.hydrogen = np.flatnonzero(hydrogen[rows])
         for name in _COLUMNS:
             setattr(self, name, getattr(self, name)[rows])
         if self.stretch is not None:

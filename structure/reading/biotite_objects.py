@@ -54,10 +54,10 @@ def table_from_biotite(source: Any) -> AtomTable:
         b_factor=number("b_factor", np.nan),
         xyz=np.asarray(source.coord, np.float64).reshape(-1, n, 3)[0] if n else np.zeros((0, 3)),
         record=np.where(np.asarray(source.hetero, bool), HETATM, ATOM).astype(np.uint8),
-        hydrogen=np.zeros(0, np.intp),
+        hydrogen=np.flatnonzero(kind == HYDROGEN),
         entity=np.full(n, UNKNOWN, np.uint8),
         long_names=long_names,
         models=models,
     )
-    table.group(kind == HYDROGEN)
+    table.group()
     return table

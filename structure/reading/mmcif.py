@@ -47,7 +47,7 @@ def table_from_mmcif(data: bytes, where: str, chain_ids: str) -> AtomTable:
             got=f"no column atom_site.Cartn_x (tables: {tables or 'none'})",
             expected="a protein structure",
         )
-    table = _usual(block, chain_ids, plddt=b"_ma_qa_metric" in data)
+    table = _usual(block, chain_ids, data)
     return table_from_atom_site(CifBlock(block, where), chain_ids) if table is None else table
 
 
@@ -62,29 +62,37 @@ def _utf8(data: bytes) -> bytes:
     return data
 
 
-def _usual(block: gemmi.cif.Block, chain_ids: str, *, plddt: bool) -> AtomTable | None:
+def _usual(block: gemmi.cif.Block, chain_ids: str, data: bytes) -> AtomTable | None:
     """The atoms as gemmi reads them; None where it would take for a value what is none."""
     loop = block.find_loop("_atom_site.Cartn_x").get_loop()
     if chain_ids == "label" or loop is None or not _USUAL.issubset(loop.tags):
         return None
-    if max(map(len, block.find_loop("_atom_site.auth_seq_id")), default=0) > _MOST_DIGITS:
+    if _has_long_number(data) and max(map(len, block.find_loop("_atom_site.auth_seq_id"))) > _MOST_DIGITS:
         return None
     structure = gemmi.make_structure_from_block(block)
     if len(structure) == 0 or not all(chain.name for chain in structure[0]):
         return None
     parents = {m.res_id.name: m.parent_comp_id for m in structure.mod_residues}
     # Read before the flat table: long chain ids are renamed there.
-    confidence = local_plddt(block, structure) if plddt else None
+    confidence = local_plddt(block, structure) if b"_ma_qa_metric" in data else None
     table = table_from_gemmi(structure, chain_ids)
     if not np.isfinite(table.xyz).all() or (table.number == NO_NUMBER).any():
         return None
-    table.group(np.isin(np.arange(len(table)), table.hydrogen))
+    table.group()
     table.parents = parents
     if confidence is not None:
         table.b_factor, table.predicted = confidence, True
     else:
         table.predicted = declares_prediction(block)
     return table
+
+
+def _has_long_number(data: bytes) -> bool:
+    """Whether ten digits stand side by side anywhere, in a few passes over the bytes."""
+    run = np.frombuffer(data, np.uint8) - ord("0") < 10
+    for step in (1, 2, 4, 2):  # runs of 2, 4, 8 and 10
+        run = run[:-step] & run[step:]
+    return bool(run.any())
 
 
 class CifBlock:

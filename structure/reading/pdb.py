@@ -65,7 +65,7 @@ def _table(lines: AtomLines, where: str) -> AtomTable:
     n = len(text)
     # Columns 13-16 are the name, 18-20 the residue, 21-22 the chain.
     fours, twos = text.view("<u4"), text.view("<u2")
-    atom, residue, chain = _keys(fours[:, 3]), _keys(fours[:, 4] >> 8), _keys(twos[:, 10])
+    atom, residue, chain = _keys(fours[:, 3]), _keys(fours[:, 4] >> np.uint32(8)), _keys(twos[:, 10])
     number, icode = _numbers(lines, chain, where)
     hydrogen, atom = _elements(text, residue, atom)
     xyz = _backbone_coordinates(lines, residue, atom, where)
@@ -92,7 +92,7 @@ def _table(lines: AtomLines, where: str) -> AtomTable:
         closed=lines.closed,
         behind_end=lines.behind_end,
     )
-    table.group(hydrogen)
+    table.group()
     return table
 
 

@@ -246,5 +246,5 @@ def cif_files(draw: st.DrawFn) -> bytes:
 def test_gemmi_and_the_columns_of_mmcif(chain_ids: str, data: bytes) -> None:
     usual = outcome(data, chain_ids=chain_ids)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mmcif, "_usual", lambda block, chain_ids, *, plddt: None)
+        patch.setattr(mmcif, "_usual", lambda block, chain_ids, data: None)
         assert usual == outcome(data, chain_ids=chain_ids)
