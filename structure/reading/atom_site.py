@@ -32,7 +32,7 @@ _ENTITY = {
     "macrolide": _NOT_POLYMER,
 }
 _REAL = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?(?:\([0-9]+\))?|[-+]?nan", re.I)
-_INTEGER = re.compile(r"[-+]?[0-9]+")
+_SEQUENCE_ID = re.compile(r"([-+]?[0-9]+)([A-Za-z]?)")
 
 
 class Block(Protocol):
@@ -112,22 +112,28 @@ class AtomSite:
                 values[i] = float(value.partition("(")[0])
         return values
 
-    def integers(self, *names: str) -> NDArray[np.int32]:
-        """Columns of integers, as of :meth:`required`; missing values are :data:`NO_NUMBER`.
+    def sequence_ids(self, *names: str) -> tuple[NDArray[np.int32], NDArray[np.str_]]:
+        """Residue numbers of columns as of :meth:`required`, and the letters that may stand behind them.
+
+        Missing numbers are :data:`NO_NUMBER`. Authors' numbers are text in the dictionary, so that some files
+        have the insertion code in them (``52A``).
 
         Raises
         ------
         StructureError
-            With row and column, if a value is no integer of 32 bits.
+            With row and column, if a value is no integer of 32 bits with at most a letter behind.
         """
         text = self.required(*names)
         values = np.full(len(text), NO_NUMBER, np.int32)
+        letters = np.full(len(text), "", "U1")
         for i, value in enumerate(text.tolist()):
             if value:
-                if not _INTEGER.fullmatch(value) or not abs(int(value[:20])) < 2**31:
+                match = _SEQUENCE_ID.fullmatch(value)
+                if match is None or not abs(int(match[1][:20])) < 2**31:
                     self._refuse(names[0], value, i, "an integer of at most 32 bits")
-                values[i] = int(value)
-        return values
+                else:
+                    values[i], letters[i] = int(match[1]), match[2]
+        return values, letters
 
     def _refuse(self, name: str, value: str, row: int, expected: str) -> None:
         atom = self.text("id")[row]
@@ -159,12 +165,14 @@ def table_from_atom_site(block: Block, chain_ids: str) -> AtomTable:
     symbol = _symbols(site, atom, residue)
     kind = KINDS[name_keys(symbol) & 0xFFFF]
     model = site.text("pdbx_PDB_model_num")
+    number, letter = site.sequence_ids("auth_seq_id", "label_seq_id")
+    code = site.text("pdbx_PDB_ins_code")
     table = AtomTable(
         chain=chain,
         residue=name_keys(residue),
         atom=rename_false_alphas(name_keys(atom), kind),
-        number=site.integers("auth_seq_id", "label_seq_id"),
-        icode=characters(site.text("pdbx_PDB_ins_code")),
+        number=number,
+        icode=characters(np.where(code == "", letter, code)),
         altloc=characters(site.text("label_alt_id")),
         occupancy=site.numbers("occupancy", 1.0).astype(np.float32),
         b_factor=site.numbers("B_iso_or_equiv", np.nan).astype(np.float32),

@@ -82,6 +82,16 @@ tails = st.sampled_from(
         b"  1.00 10.00          CA",
     ]
 )
+light_tails = st.sampled_from(
+    [
+        b"  1.00 10.00           %s",
+        b"  1.00 10.00           %s  ",
+        b"************           %s",
+        b"               ABCD  1 %s",
+        b"  1.00   nan",
+        b"  1.00 10.00\x00         %s",
+    ]
+)
 between = st.sampled_from(
     [
         b"TER",
@@ -102,9 +112,10 @@ between = st.sampled_from(
 def pdb_files(draw: st.DrawFn) -> bytes:
     """Files of a few residues, most of them plain, with a few oddities in lines and fields."""
     lines: list[bytes] = []
-    serial = draw(st.sampled_from([1, 99_995, 99_998, 100_000]))
-    first = draw(st.sampled_from([1, -2, 9_996, 9_998]))
-    oddity = draw(st.sampled_from([0, 0, 1, 4]))  # how many fields are drawn from everything that there is
+    serial = draw(st.sampled_from([1, 1, 1, 1, 99_995, 100_000]))
+    first = draw(st.sampled_from([1, 1, 1, -2, 9_996, 9_998]))
+    oddity = draw(st.sampled_from([0, 0, 0, 1, 4]))  # how many fields are drawn from everything that there is
+    light = draw(st.booleans())  # whether fields that nobody needs are odd
     count = draw(st.integers(1, 5))
     odd = {draw(st.integers(0, 4 * count - 1)) for _ in range(oddity)}
     for i in range(count):
@@ -129,15 +140,20 @@ def pdb_files(draw: st.DrawFn) -> bytes:
             label = (
                 draw(st.sampled_from([atom, b"CA  ", b" H  ", b"\tCA\t", b"1HB ", b" OXT"])) if here else atom
             )
-            head = b"%6s%5d " % (record, serial) if serial < 100_000 else b"%6s%6d " % (record, serial)
+            gap, number_text = b"   ", b"%5d" % serial
+            if light:
+                gap = draw(st.sampled_from([b"   ", b" x ", b"\x7f  ", b"\x00  "]))
+                number_text = draw(st.sampled_from([number_text, b"*****", b"     ", b"A0000", b"-1   "]))
+                tail = draw(light_tails).replace(b"%s", atom[1:2])
+            head = b"%6s%5s " % (record, number_text) if serial < 100_000 else b"%6s%6d " % (record, serial)
             columns = (label, altloc, residue, chain, (number + icode)[:5])
-            lines.append(head + b"".join(columns) + b"   " + b"".join(xyz) + tail)
+            lines.append(head + b"".join(columns) + gap + b"".join(xyz) + tail)
             serial += 1
             if here and draw(st.booleans()):
                 lines.append(draw(between))
-    lines += draw(st.lists(between, max_size=2))
-    text = b"\n".join(lines) + draw(st.sampled_from([b"\n", b"", b"\r\n"]))
-    if draw(st.integers(0, 5)) == 0:
+    lines += draw(st.sampled_from([[], [b"TER"], [b"TER", b"END"]])) or draw(st.lists(between, max_size=1))
+    text = b"\n".join(lines) + draw(st.sampled_from([b"\n", b"\n", b"", b"\r\n"]))
+    if draw(st.integers(0, 7)) == 7:
         at = draw(st.integers(0, len(text)))
         text = text[:at] + bytes([draw(st.sampled_from([0, 9, 11, 12, 13, 26, 127, 200]))]) + text[at + 1 :]
     return text
