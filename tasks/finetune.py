@@ -6,8 +6,11 @@ import dataclasses
 import json
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from lightning_fabric import Fabric
 
 from protclip.config.resolve import resolve
 from protclip.data.files.vector_file import VectorFile
@@ -25,6 +28,7 @@ from protclip.tasks.seed_training import SeedTraining
 from protclip.training.run_folder import open_run_folder
 from protclip.training.running import make_fabric
 from protclip.typing import Display, Say, Silent
+from protclip.work.locks import claim
 
 if TYPE_CHECKING:
     from protclip.data.benchmarks.build_benchmark import Benchmark
@@ -83,6 +87,12 @@ class Finetuning:
         fabric.launch()
         self.is_main = fabric.is_global_zero
         self._agree()
+        with claim(self.folder) if self.is_main else nullcontext():
+            return self._train(data, recipe, fabric, resume=resume)
+
+    def _train(self, data: TaskData, recipe: Recipe, fabric: Fabric, *, resume: bool) -> dict[str, Any]:
+        """All seeds, one after the other."""
+        config = self.config
         display: Display = self.display if self.is_main else Silent()
         if self.is_main:
             open_run_folder(self.folder, self.config.save, resume=resume)

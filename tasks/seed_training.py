@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -33,6 +34,7 @@ from protclip.tasks.task_loss import TaskLoss, class_weights
 from protclip.tasks.trained import Alone, Trained, tower_inputs
 from protclip.training.loop import Loop, Schedule
 from protclip.typing import Display, Indices, Vectors
+from protclip.work.fingerprint import fingerprint
 
 CHECKPOINT_SECONDS = 60.0
 """Longest stretch of training that a crash can lose."""
@@ -165,6 +167,7 @@ class SeedTraining:
             checkpoint_each_epoch=False,
             workers=config.workers,
             resume_hint=f"Go on with `protclip finetune {task.name} --out {self.out} --resume`",
+            made_from=self._made_from(parent, recipe),
         )
         supervision = Supervision(
             fabric,
@@ -195,6 +198,21 @@ class SeedTraining:
         if network.alone is not None and fabric.is_global_zero:
             trained.alone = self._train_alone(trained, weights, seed)
         return trained
+
+    def _made_from(self, parent: Parent, recipe: Recipe) -> dict[str, Any]:
+        """Contents that decide the run beside its options, by names that a user knows."""
+        data, vectors = self.data, self.config.vectors
+        found = {
+            "benchmark": fingerprint(data.ids, data.classes, data.labels, data.splits),
+            "proteins of the benchmark": str(getattr(data.benchmark, "fingerprint", "")),
+            "recipe": fingerprint(dataclasses.asdict(recipe)),
+            "precision": str(self.fabric.strategy.precision.precision),
+        }
+        if parent.facts:
+            found["model"] = parent.facts["fingerprint"]
+        if vectors:
+            found["vectors"] = fingerprint(Path(vectors))
+        return found
 
     def _calibrate(self, logits: Vectors, truth: NDArray[np.bool_]) -> tuple[Calibrator, float | None]:
         calibrator = fit_calibrator(logits, truth, self.data.task.kind, self.config.calibration)

@@ -18,12 +18,13 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from protclip.errors import ProtclipError
+from protclip.errors import ConfigError, ProtclipError
 from protclip.parallel.fsdp import gather_blocks, load_optimizer, whole_optimizer
 from protclip.training.batches import step_loader
 from protclip.training.checkpoint import load_state, load_trainable_state, save_state, trainable_state
 from protclip.training.running import Interrupted, Log, agree, catch_signals
 from protclip.typing import OnStep
+from protclip.work.unfinished import differences
 
 Score = tuple[float, ...]
 """What validation says of the weights; larger is better, later entries break ties."""
@@ -130,6 +131,8 @@ class Schedule:
         Tells how to go on with an interrupted run.
     late : tuple of str
         Columns of the log that its first row may not have yet.
+    made_from : mapping
+        Contents that decide the result, by names that a user knows; a checkpoint made from others is refused.
     """
 
     steps: int
@@ -141,6 +144,7 @@ class Schedule:
     workers: int = 0
     resume_hint: str = ""
     late: tuple[str, ...] = ()
+    made_from: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Loop:
@@ -183,6 +187,8 @@ class Loop:
         ------
         Interrupted
             After SIGINT or SIGTERM, when the state has been saved.
+        ConfigError
+            If the checkpoint to go on from was made from something else; names the differences.
         ProtclipError
             At the first step whose loss is not finite; the last checkpoint is kept.
         """
@@ -279,6 +285,7 @@ class Loop:
                     "best_score": list(progress.best_score),
                     "epoch_loss": progress.epoch_loss,
                     "stopped_early": progress.stopped_early,
+                    "made_from": dict(self.schedule.made_from),
                     "log_bytes": self.log.sync(),
                     "model": model,
                     "best": self.best,
@@ -290,6 +297,14 @@ class Loop:
 
     def _restore(self, path: Path) -> None:
         state = load_state(path)
+        # Version 0.1 noted nothing.
+        if changes := differences(state.get("made_from", self.schedule.made_from), self.schedule.made_from):
+            raise ConfigError(
+                "the run was begun with other data, and would go on with a mixture",
+                where=str(self.folder),
+                got="another " + ", another ".join(changes),
+                hint="Give it what it was begun with, or start a new run in another folder",
+            )
         load_trainable_state(self.trainee.model, state["model"], where=str(path))
         load_optimizer(self.trainee.optimizer, state["optimizer"])
         for name, part in self.trainee.parts.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ from protclip.training.running import make_fabric
 from protclip.training.tower_features import standardise_heads
 from protclip.training.towers import train_towers
 from protclip.typing import Display, Silent
+from protclip.work.locks import claim
 
 
 class Outcome(NamedTuple):
@@ -74,23 +76,31 @@ def run_pretraining(
     ConfigError
         If the folder holds another run, or the options contradict each other.
     """
-    run = _begin(config, folder, display or Silent(), data, resume=resume)
-    progress = _train(run, resume=resume)
-    evaluation = None
-    if run.is_main:
-        run.model.eval()
-        evaluation = finish_run(run, progress, _refit(run))
-    run.fabric.barrier()
+    fabric = _fabric(config)
+    # Two processes at work in one folder would overwrite each other's state.
+    with claim(folder) if fabric.is_global_zero else nullcontext():
+        run = _begin(config, folder, fabric, display or Silent(), data, resume=resume)
+        progress = _train(run, resume=resume)
+        evaluation = None
+        if run.is_main:
+            run.model.eval()
+            evaluation = finish_run(run, progress, _refit(run))
+        fabric.barrier()
     return Outcome(evaluation, progress.losses if progress else {}, run.is_main)
 
 
 def _begin(
-    config: PretrainConfig, folder: Path, display: Display, data: AlignmentData | None, *, resume: bool
+    config: PretrainConfig,
+    folder: Path,
+    fabric: Fabric,
+    display: Display,
+    data: AlignmentData | None,
+    *,
+    resume: bool,
 ) -> Run:
     """Open the folder, read the data, and put the untrained model together."""
     if data is not None:
         config = dataclasses.replace(config, source=SourceOptions())
-    fabric = _fabric(config)
     display = display if fabric.is_global_zero else Silent()
     with fabric.rank_zero_first():
         if fabric.is_global_zero:

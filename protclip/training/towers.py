@@ -14,6 +14,7 @@ from protclip.scoring.galleries import validation_scores
 from protclip.training.batches import StepDataset
 from protclip.training.contrast import Contrast
 from protclip.training.loop import Loop, Progress, Schedule, Validation
+from protclip.training.made_from import run_made_from
 from protclip.training.run import Run
 from protclip.training.sampler import PairedUnpairedSampler
 from protclip.training.tower_features import gallery_vectors
@@ -87,6 +88,7 @@ def train_towers(run: Run, *, resume: bool) -> Progress:
         workers=train.workers,
         resume_hint=f"Go on with `protclip pretrain --out {run.folder} --resume`",
         late=VALIDATED,
+        made_from=run_made_from(run),
     )
     loop = Loop(fabric, contrast, dataset, schedule, folder=run.folder, on_step=run.display.advance)
     progress = loop.run(resume=resume)
