@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Protocol
 
-import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
 from protclip.errors import StructureError
 from protclip.structure.reading.atoms import ATOM, HETATM, POLYMER, UNKNOWN, WATER, AtomTable
-from protclip.structure.reading.confidence import names_experiment, names_predictor
+from protclip.structure.reading.blocks import Block
+from protclip.structure.reading.confidence import table_confidence
 from protclip.structure.reading.elements import HYDROGEN, KINDS, guess_symbol, rename_false_alphas
 from protclip.structure.reading.residues import name_key
 
@@ -33,20 +32,6 @@ _ENTITY = {
 }
 _REAL = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?(?:\([0-9]+\))?|[-+]?nan", re.I)
 _SEQUENCE_ID = re.compile(r"([-+]?[0-9]+)([A-Za-z]?)")
-
-
-class Block(Protocol):
-    """The tables of one data block of a file."""
-
-    where: str
-
-    def text(self, category: str, column: str) -> NDArray[np.str_] | None:
-        """Values of a column, "" for ``.`` and ``?``; None if there is no such column."""
-        ...
-
-    def reals(self, category: str, column: str) -> NDArray[np.float64] | None:
-        """Numbers of a column that is stored as numbers, NaN for missing ones; else None."""
-        ...
 
 
 class AtomSite:
@@ -184,7 +169,9 @@ def table_from_atom_site(block: Block, chain_ids: str) -> AtomTable:
         models=len(np.unique(model)) if site.rows else 1,
     )
     table.parents = modified_parents(block)
-    _declare(table, block, site)
+    plddt, table.predicted = table_confidence(block, site.text("label_asym_id"), site.text("label_seq_id"))
+    if plddt is not None:
+        table.b_factor = plddt
     table.select(np.flatnonzero(model == model[0]) if site.rows else np.zeros(0, np.intp))
     table.group()
     return table
@@ -243,42 +230,3 @@ def _entities(block: Block) -> dict[str, int]:
     return {
         i: _ENTITY.get(kind.lower(), UNKNOWN) for i, kind in zip(ids.tolist(), kinds.tolist(), strict=True)
     }
-
-
-def _declare(table: AtomTable, block: Block, site: AtomSite) -> None:
-    """Set ``predicted``, and pLDDT from ``ma_qa_metric_local`` where it is there."""
-
-    def column(category: str, name: str) -> list[str]:
-        values: Any = block.text(category, name)
-        return [] if values is None else values.tolist()
-
-    names = zip(column("ma_qa_metric", "id"), column("ma_qa_metric", "name"), strict=True)
-    wanted = {i for i, name in names if "plddt" in name.lower()}
-    local = [
-        column("ma_qa_metric_local", name)
-        for name in ("metric_id", "label_asym_id", "label_seq_id", "metric_value")
-    ]
-    value: dict[tuple[str, str], float] = {}
-    for i, asym, number, text in zip(*local, strict=True):
-        if i in wanted:
-            value.setdefault((asym, number), gemmi.cif.as_number(text))
-    if value:
-        pairs = zip(site.text("label_asym_id").tolist(), site.text("label_seq_id").tolist(), strict=True)
-        table.b_factor = np.array([value.get(pair, np.nan) for pair in pairs], np.float32)
-        table.predicted = True
-        return
-    if names_experiment(" ".join(column("exptl", "method"))):
-        table.predicted = False
-        return
-    text = " ".join(
-        value
-        for category, name in (
-            ("software", "name"),
-            ("entry", "id"),
-            ("struct", "title"),
-            ("ma_software_group", "name"),
-            ("ma_model_list", "model_name"),
-        )
-        for value in column(category, name)
-    )
-    table.predicted = True if names_predictor(text) else None

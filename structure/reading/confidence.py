@@ -8,6 +8,8 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
+from protclip.structure.reading.blocks import Block
+
 _PREDICTORS = (
     b"alphafold", b"colabfold", b"esmfold", b"omegafold", b"openfold", b"rosettafold", b"boltz", b"chai-1"
 )  # fmt: skip
@@ -93,6 +95,39 @@ def local_plddt(block: gemmi.cif.Block, structure: gemmi.Structure) -> NDArray[n
             score.append(value.get((residue.subchain, str(residue.label_seq)), np.nan))
             size.append(len(residue))
     return np.repeat(np.asarray(score, np.float32), size)
+
+
+def table_confidence(
+    block: Block, asym: NDArray[np.str_], number: NDArray[np.str_]
+) -> tuple[NDArray[np.float32] | None, bool | None]:
+    """PLDDT [n] of atoms from ``ma_qa_metric_local``, None if there is none; and whether this is a prediction.
+
+    Parameters
+    ----------
+    block : Block
+    asym, number : str arrays [n]
+        ``label_asym_id`` and ``label_seq_id`` of the atoms.
+    """
+
+    def column(category: str, name: str) -> list[str]:
+        values = block.text(category, name)
+        return [] if values is None else values.tolist()
+
+    names = zip(column("ma_qa_metric", "id"), column("ma_qa_metric", "name"), strict=True)
+    wanted = {i for i, name in names if "plddt" in name.lower()}
+    columns = ("metric_id", "label_asym_id", "label_seq_id", "metric_value")
+    value: dict[tuple[str, str], float] = {}
+    for i, a, s, text in zip(*(column("ma_qa_metric_local", name) for name in columns), strict=True):
+        if i in wanted:
+            value.setdefault((a, s), gemmi.cif.as_number(text))
+    if value:
+        pairs = zip(asym.tolist(), number.tolist(), strict=True)
+        return np.array([value.get(pair, np.nan) for pair in pairs], np.float32), True
+    if names_experiment(" ".join(column("exptl", "method"))):
+        return None, False
+    tags = (tag[1:].split(".") for tag in _NAMING_TAGS)
+    named = " ".join(text for category, name in tags for text in column(category, name))
+    return None, True if names_predictor(named) else None
 
 
 def looks_like_plddt(b_factor: NDArray[np.float32], residue_of_atom: NDArray[np.intp]) -> bool:

@@ -255,3 +255,19 @@ def test_whole_chains_and_a_boundary_list(tmp_path: Path, cath_dir: Path) -> Non
     other = _write(tmp_path / "other.txt", "9zzzA00 1-9\n")
     with pytest.raises(DataError, match="no file belongs to any chain"):
         find_cath(tmp_path, boundaries=other)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_files_of_other_kinds_are_no_domains_and_are_counted(tmp_path: Path, flat: bool) -> None:
+    folder = tmp_path if flat else tmp_path / "dompdb"
+    folder.mkdir(exist_ok=True)
+    for name in ("1oaiA00", "1ubiA00.PDB.gz", "1ejgA00.pdb1", "LICENSE", "README", ".1abcA00", "notes.txt"):
+        (folder / name).write_text("")
+    (folder / "2abcA00").symlink_to(folder / "nowhere")
+    (folder / "3abcA00").symlink_to(folder / "1oaiA00")
+    found = find_cath(tmp_path)
+    assert sorted(found.files) == ["1ejgA00", "1oaiA00", "1ubiA00", "3abcA00"]
+    (notice,) = (text for text in found.notices if "left out" in text)
+    assert notice.startswith(f"5 files in {folder} were left out")
+    for kind in ("1 hidden", "1 broken links", "3 not named like structures"):
+        assert kind in notice
