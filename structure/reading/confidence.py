@@ -100,7 +100,7 @@ def local_plddt(block: gemmi.cif.Block, structure: gemmi.Structure) -> NDArray[n
 def table_confidence(
     block: Block, asym: NDArray[np.str_], number: NDArray[np.str_]
 ) -> tuple[NDArray[np.float32] | None, bool | None]:
-    """PLDDT [n] of atoms from ``ma_qa_metric_local``, None if there is none; and whether this is a prediction.
+    """PLDDT [n] of atoms from ``ma_qa_metric_local``, None if there is none; and whether this is predicted.
 
     Parameters
     ----------
