@@ -128,7 +128,7 @@ def plain_backbone(data: bytes) -> PlainBackbone | None:
     icode = (place >> 48).astype(np.uint8)
     icode[icode == _BLANK] = 0
     # A digit there may belong to the number, and behind the last number of four columns files differ.
-    if (icode - ord("0") < 10).any() or (number == LAST_DECIMAL).any():
+    if (icode.any() and (icode - ord("0") < 10).any()) or number.max() >= LAST_DECIMAL:
         return None
     # Nothing far away, and no more than one atom at the origin: the general reader knows what to do there.
     if abs(coords).max() >= _FAR or np.count_nonzero(coords) <= coords.size - 6:
