@@ -14,7 +14,7 @@ from Bio.PDB import PDBParser
 
 from protclip.structure import Protein, read_chains, read_structure
 
-DOMPDB = Path(__file__).parents[2] / "data" / "cath" / "dompdb"
+DOMPDB = Path(__file__).parents[3] / "data" / "cath" / "dompdb"
 DOMAINS = sorted(path.name for path in DOMPDB.iterdir())
 
 

@@ -12,8 +12,8 @@ from protclip.errors import StructureError
 from protclip.structure import Protein, read_chains
 from protclip.structure.reading.source import Content
 
-DOMPDB = Path(__file__).parents[2] / "data" / "cath" / "dompdb"
-FAULTS = Path(__file__).parents[1] / "edge_cases" / "faults" / "structures"
+DOMPDB = Path(__file__).parents[3] / "data" / "cath" / "dompdb"
+FAULTS = Path(__file__).parents[2] / "edge_cases" / "faults" / "structures"
 PLAIN = (FAULTS / "plain.cif").read_text()
 
 

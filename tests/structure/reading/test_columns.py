@@ -12,8 +12,8 @@ from protclip.structure import Protein, read_structure
 from protclip.structure.reading import proteins
 from protclip.structure.reading.columns import plain_backbone
 
-DOMPDB = Path(__file__).parents[2] / "data" / "cath" / "dompdb"
-EDGE_CASES = Path(__file__).parents[1] / "edge_cases"
+DOMPDB = Path(__file__).parents[3] / "data" / "cath" / "dompdb"
+EDGE_CASES = Path(__file__).parents[2] / "edge_cases"
 UBIQUITIN = (DOMPDB / "1ubiA00").read_bytes()
 
 

@@ -12,7 +12,7 @@ import pytest
 from protclip.errors import StructureError
 from protclip.structure import Protein, read_chains
 
-FOLDER = Path(__file__).parents[1] / "edge_cases" / "faults" / "structures"
+FOLDER = Path(__file__).parents[2] / "edge_cases" / "faults" / "structures"
 with (FOLDER / "expected.tsv").open(encoding="utf-8", newline="") as stream:
     ROWS = {row["file"]: row["expected"] for row in csv.DictReader(stream, delimiter="\t")}
 

@@ -12,7 +12,7 @@ import pytest
 from protclip.errors import StructureError
 from protclip.structure import read_chains, read_structure
 
-FOLDER = Path(__file__).parents[1] / "edge_cases"
+FOLDER = Path(__file__).parents[2] / "edge_cases"
 
 # file -> (sequence, what is counted); numbers are 1..L unless they are tested below
 READ: dict[str, tuple[str, dict[str, int]]] = {

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from protclip.errors import ProtclipError
 from protclip.structure import parse_chopping, read_chains
 
-FOLDER = Path(__file__).parents[1] / "edge_cases"
+FOLDER = Path(__file__).parents[2] / "edge_cases"
 ORIGINALS = {
     "pdb": (FOLDER / "waters_and_ligands.pdb").read_bytes(),
     "altloc": (FOLDER / "microheterogeneity.pdb").read_bytes(),

@@ -11,7 +11,7 @@ from protclip.data.files.spans import FileList
 from protclip.inference.windows import readable_windows
 from protclip.modalities.sequence.adapter import SequenceModality, looks_like_nucleotides
 
-FOLDER = Path(__file__).parents[1] / "edge_cases" / "faults" / "sequences"
+FOLDER = Path(__file__).parents[2] / "edge_cases" / "faults" / "sequences"
 with (FOLDER / "expected.tsv").open(encoding="utf-8", newline="") as stream:
     ROWS = {row["file"]: row["expected"] for row in csv.DictReader(stream, delimiter="\t")}
 

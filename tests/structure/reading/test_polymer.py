@@ -10,7 +10,7 @@ import pytest
 from protclip.structure import Protein, read_chains
 from protclip.structure.reading.source import Content
 
-FAULTS = Path(__file__).parents[1] / "edge_cases" / "faults" / "structures"
+FAULTS = Path(__file__).parents[2] / "edge_cases" / "faults" / "structures"
 LINES = (FAULTS / "plain.pdb").read_text().splitlines()[:-1]
 PLAIN = read_chains(FAULTS / "plain.pdb")[0]
 

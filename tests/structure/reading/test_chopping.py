@@ -10,7 +10,7 @@ import pytest
 from protclip.errors import StructureError
 from protclip.structure import Segment, parse_chopping, read_structure
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 EDGE = ROOT / "tests" / "edge_cases"
 UBI = ROOT / "data" / "cath" / "dompdb" / "1ubiA00"
 

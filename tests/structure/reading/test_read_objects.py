@@ -16,7 +16,7 @@ from biotite.structure.io import load_structure
 from protclip.errors import StructureError
 from protclip.structure import Protein, read_chains, read_structure
 
-EDGE = Path(__file__).resolve().parent.parent / "edge_cases"
+EDGE = Path(__file__).resolve().parents[2] / "edge_cases"
 FILES = [
     "plain.cif", "mse.pdb", "negative_numbers.pdb", "insertion_codes.pdb", "waters_and_ligands.pdb",
     "two_chains.pdb", "long_chain_id.cif", "models.pdb", "hydrogens.pdb", "missing_atoms.pdb",
