@@ -125,7 +125,7 @@ def cross_validate(
 
 
 def training_scores(model: Any, x: Matrix, y: Matrix, pairs: Pairs) -> PairScores:
-    """Ranks of the pairs that a fitted ``model`` was fitted to: too kind, but all there is for three."""
+    """Ranks of the pairs that a fitted ``model`` was fitted to: flattering, but all there is for three."""
     return _score(model, x, y, pairs, pairs)
 
 

@@ -1,4 +1,4 @@
-"""Options of the protein source: a CATH corpus, its encoders, and what joins it."""
+"""Options of the protein source: a CATH corpus, its encoders, and further data."""
 
 from __future__ import annotations
 

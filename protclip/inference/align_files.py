@@ -61,7 +61,7 @@ class AlignReport:
         s = self.scores
         how = "pairs held out"
         if not self.held_out:
-            how = "the pairs of the fit, too kind: none held out"
+            how = "the pairs of the fit, so these numbers flatter: none held out"
         text = [
             f"{self.pairs} pairs, {self.left - self.pairs} and {self.right - self.pairs} unpaired",
             f"Retrieval of partners among {s['gallery']:.0f} ({how}; both directions):",

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
 from protclip.errors import ConfigError, DownloadError, ProtclipError, WeightsError
+from protclip.modalities.base import Item, Modality, call_with_options
 from protclip.modalities.sequence.esm_checkpoint import file_sha256
 from protclip.modalities.sequence.esm_weights import Provenance, remote_size
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Init = Literal["auto", "pretrained", "random"]
 Tune = Literal["auto", "frozen", "full"]
@@ -190,11 +194,6 @@ def settle_tune(tune: Tune, origin: Provenance) -> Literal["frozen", "full"]:
     return tune
 
 
-def settled(origin: Provenance, tune: str) -> dict[str, Any]:
-    """Options with which the same tower is made again."""
-    return {"encoder": origin.name, "init": origin.kind, "tune": tune}
-
-
 def tower_facts(origin: Provenance, tune: str) -> dict[str, Any]:
     """What the model card says of a tower's weights."""
     facts = {
@@ -207,6 +206,48 @@ def tower_facts(origin: Provenance, tune: str) -> dict[str, Any]:
         "tune": tune,
     }
     return {key: value for key, value in facts.items() if value != ""}
+
+
+class NetworkModality(Modality[Item]):
+    """What all modalities share whose tower is a network of the transformers library.
+
+    Attributes
+    ----------
+    provenance : Provenance
+        Where the starting weights are from.
+    tune : {"frozen", "full"}
+    """
+
+    provenance: Provenance
+    tune: Literal["frozen", "full"]
+
+    create: ClassVar[Callable[..., Any]]
+
+    def adopt(self, net: nn.Module, provenance: Provenance, tune: Literal["frozen", "full"]) -> None:
+        """Note where a network is from and how it is trained; a frozen one gets no gradient."""
+        self.provenance, self.tune = provenance, tune
+        self.frozen = tune == "frozen"
+        self.pretrained = provenance.kind == "pretrained"
+        if self.frozen:
+            net.requires_grad_(False)
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], *, source: Any = None, seed: int = 0) -> Self:
+        """Options of :meth:`create`."""
+        side: Self = call_with_options(cls.create, options, where=f"options of {cls.name}", seed=seed)
+        return side
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Rebuild from :meth:`config`; the weights have random values until they are loaded."""
+        options = dict(config)
+        net = network_from_text(options.pop("network"))
+        make: Callable[..., Self] = cls
+        return make(net, Provenance.from_dict(options.pop("provenance")), **options)
+
+    def resolved(self) -> dict[str, Any]:
+        """Network, start and tuning: options with which the same tower is made again."""
+        return {"encoder": self.provenance.name, "init": self.provenance.kind, "tune": self.tune}
 
 
 def _from_folder(folder: Path, name: str) -> tuple[nn.Module, Provenance]:

@@ -1,4 +1,4 @@
-"""The protein source: a CATH corpus and what joins it, as structures and sequences."""
+"""The protein source: a CATH corpus and further data, as structures and sequences."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def sequence_side(options: ProteinOptions, seed: int, say: Say) -> SequenceModal
 
 
 class ProteinSource:
-    """A CATH corpus and what joins it, as :class:`protclip.relations.pairs.Source`."""
+    """A CATH corpus and further data, as :class:`protclip.relations.pairs.Source`."""
 
     def __init__(self, options: ProteinOptions) -> None:
         self.options = options

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -13,25 +13,24 @@ from torch import nn
 
 from protclip.data.paired.images import is_image_file
 from protclip.errors import ConfigError
-from protclip.modalities.base import Modality, TensorBatch, call_with_options
+from protclip.modalities.base import TensorBatch
 from protclip.modalities.image.networks import HALF, IMAGE_TOWERS, ImageEncoder, published_constants
 from protclip.modalities.image.pictures import Picture, PictureReader
 from protclip.modalities.image.views import simclr_view, square
 from protclip.modalities.sequence.esm_weights import Provenance
 from protclip.modalities.transformers import (
     Init,
+    NetworkModality,
     Tune,
     build_network,
     initial_network,
-    network_from_text,
     network_text,
     settle_tune,
-    settled,
     tower_facts,
 )
 
 
-class ImageModality(Modality[Picture]):
+class ImageModality(NetworkModality[Picture]):
     """Images seen by a residual network or a vision transformer.
 
     Parameters
@@ -83,16 +82,11 @@ class ImageModality(Modality[Picture]):
         ):
             if not low <= value <= high:
                 raise ConfigError("out of range", where=option, got=str(value), expected=f"{low:g} to {high}")
-        self.provenance = provenance
         self.size = size
         self.reader = PictureReader(size)
         self.normalisation = [float(x) for x in mean], [float(x) for x in deviation]
-        self.tune = tune
         self.view = {"crop": crop, "strength": strength, "blur": blur}
-        self.frozen = tune == "frozen"
-        self.pretrained = provenance.kind == "pretrained"
-        if self.frozen:
-            net.requires_grad_(False)
+        self.adopt(net, provenance, tune)
         self.encoder: ImageEncoder = ImageEncoder(net, *self.normalisation)
 
     @classmethod
@@ -161,17 +155,9 @@ class ImageModality(Modality[Picture]):
             blur=blur,
         )
 
-    @classmethod
-    def from_options(cls, options: Mapping[str, Any], *, source: Any = None, seed: int = 0) -> ImageModality:
-        """Options of :meth:`create`."""
-        side: ImageModality = call_with_options(
-            cls.create, options, where=f"options of {cls.name}", seed=seed
-        )
-        return side
-
     def resolved(self) -> dict[str, Any]:
         """Network, start, tuning and size."""
-        return {**settled(self.provenance, self.tune), "size": self.size}
+        return {**super().resolved(), "size": self.size}
 
     def config(self) -> dict[str, Any]:
         """Architecture, normalisation, view and provenance as plain values."""
@@ -185,13 +171,6 @@ class ImageModality(Modality[Picture]):
             **self.view,
             "provenance": self.provenance.to_dict(),
         }
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> ImageModality:
-        """Rebuild from :meth:`config`; the weights have random values until they are loaded."""
-        options = dict(config)
-        net = network_from_text(options.pop("network"))
-        return cls(net, Provenance.from_dict(options.pop("provenance")), **options)
 
     def read(self, source: Any) -> Iterable[tuple[str, Picture | Exception]]:
         """Images from files, folders, arrays and Pillow images, see :class:`PictureReader`."""

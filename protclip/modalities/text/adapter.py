@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from protclip.errors import ConfigError, DataError
-from protclip.modalities.base import Modality, TensorBatch, call_with_options
+from protclip.modalities.base import TensorBatch
 from protclip.modalities.sequence.esm_weights import Provenance
 from protclip.modalities.text.keywords import find_keywords, learn_keywords
 from protclip.modalities.text.networks import TEXT_TOWERS, TextEncoder
@@ -24,18 +24,17 @@ from protclip.modalities.text.wordpieces import (
 )
 from protclip.modalities.transformers import (
     Init,
+    NetworkModality,
     Tune,
     build_network,
     initial_network,
-    network_from_text,
     network_text,
     settle_tune,
-    settled,
     tower_facts,
 )
 
 
-class TextModality(Modality[str]):
+class TextModality(NetworkModality[str]):
     """Short texts seen by BERT.
 
     Parameters
@@ -99,17 +98,13 @@ class TextModality(Modality[str]):
             raise ConfigError(
                 "out of range", where="max_tokens", got=str(max_tokens), expected=f"3 to {places}"
             )
-        self.provenance = provenance
-        self.vocabulary, self.max_tokens, self.pool, self.tune = vocabulary, max_tokens, pool, tune
+        self.vocabulary, self.max_tokens, self.pool = vocabulary, max_tokens, pool
         self.dropout = dropout
         self.keyword_prompt = keyword_prompt
         self.keyword_limit = keywords if isinstance(keywords, int) else 0
         self.known_keywords = [] if isinstance(keywords, int) else list(keywords)
         self.has_keywords = bool(self.known_keywords)
-        self.frozen = tune == "frozen"
-        self.pretrained = provenance.kind == "pretrained"
-        if self.frozen:
-            net.requires_grad_(False)
+        self.adopt(net, provenance, tune)
         self.tokenizer: Any = tokenizers().Tokenizer.from_str(tokenizer) if tokenizer else None
         self._seed = 0
         self.encoder: TextEncoder = TextEncoder(net, pool)
@@ -175,16 +170,6 @@ class TextModality(Modality[str]):
         side._seed = seed
         return side
 
-    @classmethod
-    def from_options(cls, options: Mapping[str, Any], *, source: Any = None, seed: int = 0) -> TextModality:
-        """Options of :meth:`create`."""
-        side: TextModality = call_with_options(cls.create, options, where=f"options of {cls.name}", seed=seed)
-        return side
-
-    def resolved(self) -> dict[str, Any]:
-        """Network, start and tuning."""
-        return settled(self.provenance, self.tune)
-
     def prepare(self, items: Sequence[str]) -> None:
         """Learn the keywords and word pieces of the training texts, unless these came with the options."""
         if self.keyword_limit:
@@ -211,13 +196,6 @@ class TextModality(Modality[str]):
             "keyword_prompt": self.keyword_prompt,
             "provenance": self.provenance.to_dict(),
         }
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> TextModality:
-        """Rebuild from :meth:`config`; the weights have random values until they are loaded."""
-        options = dict(config)
-        net = network_from_text(options.pop("network"))
-        return cls(net, Provenance.from_dict(options.pop("provenance")), **options)
 
     def read(self, source: Any) -> Iterable[tuple[str, str | Exception]]:
         """Texts from a file, a folder of ``.txt`` files, strings, a mapping by id, or pairs (id, text).
