@@ -106,7 +106,7 @@ def sample_corpus_dir() -> Path:
 
 
 def build_corpus(
-    cath_dir: str | Path,
+    cath: str | Path,
     out: str | Path,
     *,
     workers: int | None = None,
@@ -124,7 +124,7 @@ def build_corpus(
 
     Parameters
     ----------
-    cath_dir
+    cath
         Folder as :func:`protclip.data.corpus.cath.find_cath` takes it.
     out
         Corpus file to write.
@@ -156,21 +156,19 @@ def build_corpus(
     (1, 51, 1)
     """
     settings = ReadSettings(altloc, min_plddt)
-    folder = find_cath(cath_dir, boundaries=boundaries, domain_list=domain_list)
+    folder = find_cath(cath, boundaries=boundaries, domain_list=domain_list)
     out = Path(out)
     if workers is not None and workers < 1:
         raise DataError(
             "number of workers out of range", where="--workers", got=str(workers), expected="at least 1"
         )
-    check_output(
-        out, inputs=[cath_dir, *(p for p in (boundaries, domain_list) if p is not None)], inside=True
-    )
+    check_output(out, inputs=[cath, *(p for p in (boundaries, domain_list) if p is not None)], inside=True)
     with claim(out):
         return _build(folder, make_items(folder), out, settings, workers, progress)
 
 
 def cached_corpus(
-    cath_dir: str | Path,
+    cath: str | Path,
     cache_dir: str | Path | None = None,
     *,
     workers: int | None = None,
@@ -187,7 +185,7 @@ def cached_corpus(
 
     Parameters
     ----------
-    cath_dir, workers, progress, min_plddt, altloc
+    cath, workers, progress, min_plddt, altloc
         As in :func:`build_corpus`.
     cache_dir
         Cache folder; :func:`protclip.files.cache_dir` by default.
@@ -200,7 +198,7 @@ def cached_corpus(
         As :func:`build_corpus`.
     """
     settings = ReadSettings(altloc, min_plddt)
-    folder = find_cath(cath_dir)
+    folder = find_cath(cath)
     items = make_items(folder)
     key = hashlib.sha256(stamp(items, settings).encode())
     for path in (folder.root.resolve(), folder.list_path):

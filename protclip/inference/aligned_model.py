@@ -225,7 +225,7 @@ class AlignedModel(Shortcuts):
             yield result
 
     def side_of(self, path: Path) -> str:
-        """Name of the side that a file, folder or pipe (``-`` for standard input) belongs to, by name and content.
+        """Name of the side that a file, folder or pipe (``-``: standard input) belongs to, by what it holds.
 
         Raises
         ------

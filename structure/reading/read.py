@@ -12,7 +12,7 @@ from protclip.structure.reading.chains import residue_table
 from protclip.structure.reading.chopping import Segment, as_segments
 from protclip.structure.reading.formats import atoms_from_bytes
 from protclip.structure.reading.objects import atoms_from_object, is_structure_object
-from protclip.structure.reading.proteins import chain_of, protein, protein_chains, simple_protein
+from protclip.structure.reading.protein_chains import chain_of, protein, protein_chains, simple_protein
 from protclip.structure.reading.source import content_of, stem_of
 
 if TYPE_CHECKING:
