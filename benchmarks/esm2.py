@@ -24,8 +24,7 @@ import numpy as np
 import torch
 from report import Report
 
-from protclip.inference.cache import CUDA_BATCH
-from protclip.modalities.base import budget_batches
+from protclip.modalities.base import CUDA_BATCH, budget_batches
 from protclip.modalities.sequence.adapter import SequenceModality
 from protclip.modalities.sequence.esm2 import SHAPES, empty_esm2, esm2_name
 from protclip.modalities.sequence.esm_weights import Provenance

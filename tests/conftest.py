@@ -75,6 +75,16 @@ def cath_dir(repository: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def sample_file(cath_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped corpus, built once."""
+    from protclip.data.corpus.build import build_corpus  # only where it is asked for
+
+    out = tmp_path_factory.mktemp("corpus") / "sample.h5"
+    build_corpus(cath_dir, out, workers=1)
+    return out
+
+
+@pytest.fixture(scope="session")
 def run_on_two_processes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], list[Any]]:
     """Runs ``python WORKER rank 2 init out`` twice over gloo; gives what each saved to ``out.rank``."""
 

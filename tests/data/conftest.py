@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from protclip.data.corpus.build import build_corpus
 from protclip.structure.protein import Protein
-
-
-@pytest.fixture(scope="session")
-def sample_file(cath_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped corpus, built once."""
-    out = tmp_path_factory.mktemp("corpus") / "sample.h5"
-    build_corpus(cath_dir, out, workers=1)
-    return out
 
 
 @pytest.fixture(scope="session")
