@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from protclip.tasks.predict import load_head as load_head
     from protclip.training.pretrain import pretrain as pretrain
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 # torch and its company are imported at first use, not with the package.
 __getattr__, __dir__, __all__ = attach(__name__)
 __all__ += ["ProtclipError", "__version__"]

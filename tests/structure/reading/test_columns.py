@@ -9,7 +9,7 @@ import pytest
 
 from protclip.errors import StructureError
 from protclip.structure import Protein, read_structure
-from protclip.structure.reading import proteins
+from protclip.structure.reading import protein_chains
 from protclip.structure.reading.columns import plain_backbone
 
 DOMPDB = Path(__file__).parents[3] / "data" / "cath" / "dompdb"
@@ -20,7 +20,7 @@ UBIQUITIN = (DOMPDB / "1ubiA00").read_bytes()
 def general(path: Path, monkeypatch: pytest.MonkeyPatch, **options: object) -> Protein:
     """The protein as the general reader gives it."""
     with monkeypatch.context() as patch:
-        patch.setattr(proteins, "plain_backbone", lambda data: None)
+        patch.setattr(protein_chains, "plain_backbone", lambda data: None)
         return read_structure(path, **options)  # type: ignore[arg-type]
 
 
@@ -38,7 +38,7 @@ def outcome(path: Path, **options: object) -> tuple[object, ...]:
 def same(path: Path, monkeypatch: pytest.MonkeyPatch, **options: object) -> None:
     fast = outcome(path, **options)
     with monkeypatch.context() as patch:
-        patch.setattr(proteins, "plain_backbone", lambda data: None)
+        patch.setattr(protein_chains, "plain_backbone", lambda data: None)
         assert fast == outcome(path, **options)
 
 

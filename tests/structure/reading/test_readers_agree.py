@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from protclip.errors import StructureError
 from protclip.structure import read_chains
-from protclip.structure.reading import mmcif, proteins
+from protclip.structure.reading import mmcif, protein_chains
 from protclip.structure.reading.columns import plain_backbone
 from protclip.structure.reading.source import Content
 
@@ -41,7 +41,7 @@ def outcome(data: bytes, **options: object) -> tuple[object, ...]:
 @contextmanager
 def general_only() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(proteins, "plain_backbone", lambda data: None)
+        patch.setattr(protein_chains, "plain_backbone", lambda data: None)
         yield
 
 
