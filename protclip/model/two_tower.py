@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 from protclip.errors import ConfigError
 from protclip.modalities.base import Batch, Modality
 from protclip.modalities.registry import build_side, kind_of
+from protclip.model.capped import capped_exp
 from protclip.model.folder import damaged_config, find_model, read_config, read_weights, write_folder
 from protclip.model.heads import HEADS
 
@@ -99,8 +100,8 @@ class TwoTower(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """1 / temperature, clamped."""
-        return self.log_scale.exp().clamp(max=self.max_scale)
+        """1 / temperature, capped; above the cap, only what lowers it reaches the parameter."""
+        return capped_exp(self.log_scale, self.max_scale)
 
     def project(self, name: str, features: Tensor) -> Tensor:
         """Unit vectors [n, dim] in float32 of tower features [n, encoder.out_dim] of side ``name``."""
