@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -14,6 +15,9 @@ from protclip.errors import ConfigError, DataError
 from protclip.typing import Indices
 
 Pools = Literal["shuffled", "disjoint"]
+
+EQUAL_KEY = "domains_with_equal_sequences"
+"""Fact, only where there are such domains: how many have a sequence that another one has as well."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +56,15 @@ def split_by_superfamily(
     valid: float = 0.1,
     test: float = 0.2,
     seed: int = 0,
+    sequences: Sequence[str] | None = None,
 ) -> Splits:
     """Hold out whole superfamilies for validation and test.
 
     Superfamilies are drawn in random order; each goes to the test part if it still has room for all of
     it, else to the validation part, else to training. Parts so come within one small superfamily of
     the fractions asked for, and a superfamily larger than a part always trains. A domain without a
-    code counts as a superfamily of its own: nothing is known about its relatives.
+    code counts as a superfamily of its own: nothing is known about its relatives. Superfamilies that share
+    a sequence count as one, where `sequences` are given: a copy of a training domain tests nothing.
 
     Parameters
     ----------
@@ -70,6 +76,8 @@ def split_by_superfamily(
         Fractions of the domains, at least 0, together less than 1.
     seed
         Of the draw; the result does not depend on the order of the domains.
+    sequences
+        Sequence of each domain, n of them.
 
     Raises
     ------
@@ -92,7 +100,9 @@ def split_by_superfamily(
         raise ConfigError(
             "nothing left for training", where="valid + test", got=f"{valid + test:g}", expected="less than 1"
         )
-    groups = _groups([str(code) or f"\0{id}" for code, id in zip(codes, ids, strict=True)], ids)
+    if sequences is not None:
+        codes = join_equal(codes, ids, sequences)
+    groups = _groups(_own_names(codes, ids), ids)
     wanted = {"test": test, "valid": valid}
     wanted = {name: fraction for name, fraction in wanted.items() if fraction > 0}
     if len(groups) <= len(wanted):
@@ -164,8 +174,8 @@ def assign_pairs(
     if ids is None:
         ids = [f"{i:012d}" for i in range(len(clusters))]
     chosen = np.arange(len(ids)) if index is None else np.asarray(index, np.int64)
-    names = [str(clusters[i]) or f"\0{ids[i]}" for i in chosen]
-    groups = [chosen[group] for group in _groups(names, [ids[i] for i in chosen])]
+    names = _own_names([clusters[i] for i in chosen], own := [ids[i] for i in chosen])
+    groups = [chosen[group] for group in _groups(names, own)]
     rng = np.random.default_rng([seed, 1])
     target = max(round(paired * len(chosen)), int(paired > 0))
     kept, rest = _fill(_shuffled(groups, seed), target, at_least_one=paired > 0)
@@ -186,6 +196,53 @@ def pairing_clusters(codes: NDArray[np.str_], clusters: NDArray[np.str_]) -> NDA
     ['1.10.8.10.1', '2.30.30.40']
     """
     return np.where(clusters == "", codes, clusters)
+
+
+def join_equal(
+    names: Sequence[str] | NDArray[np.str_], ids: Sequence[str], sequences: Sequence[str]
+) -> list[str]:
+    """Names of clusters such that domains of one sequence have one name.
+
+    Clusters that share a sequence, directly or by way of others, all get the smallest of their names;
+    the other names stay as they are. An empty name is a cluster of its own.
+
+    Examples
+    --------
+    >>> join_equal(["b", "a", "c", ""], ["1", "2", "3", "4"], ["MK", "MK", "AY", "GG"])
+    ['a', 'a', 'c', '']
+    """
+    found = [str(name) for name in names]
+    own = _own_names(found, ids)
+    leader = {name: name for name in own}
+
+    def find(name: str) -> str:
+        while leader[name] != name:
+            leader[name] = leader[leader[name]]
+            name = leader[name]
+        return name
+
+    first: dict[str, str] = {}
+    for name, sequence in zip(own, sequences, strict=True):
+        a, b = find(name), find(first.setdefault(sequence, name))
+        leader[max(a, b)] = min(a, b)
+    size = Counter(map(find, leader))
+    return [found[i] if size[find(name)] == 1 else find(name) for i, name in enumerate(own)]
+
+
+def count_equal(sequences: Sequence[str]) -> int:
+    """Number of domains whose sequence another one has.
+
+    Examples
+    --------
+    >>> count_equal(["MK", "AY", "MK", "MK"])
+    3
+    """
+    return sum(count for count in Counter(sequences).values() if count > 1)
+
+
+def _own_names(names: Sequence[str] | NDArray[np.str_], ids: Sequence[str]) -> list[str]:
+    """The names, and one of its own for each domain without; no cluster is named so."""
+    return [str(name) or f"\0{id}" for name, id in zip(names, ids, strict=True)]
 
 
 def _groups(names: list[str], ids: Sequence[str]) -> list[Indices]:

@@ -10,7 +10,14 @@ import numpy as np
 
 from protclip.config.pretraining import DataConfig
 from protclip.data.corpus.store import Corpus
-from protclip.relations.splits import Pairing, Splits, overlap_by_pdb, split_by_superfamily
+from protclip.relations.splits import (
+    EQUAL_KEY,
+    Pairing,
+    Splits,
+    count_equal,
+    overlap_by_pdb,
+    split_by_superfamily,
+)
 from protclip.scoring.galleries import Gallery
 from protclip.typing import Indices
 
@@ -23,7 +30,12 @@ def split_rows(corpus: Corpus, rows: Indices, split: DataConfig) -> Splits:
     Splitting before anything is left out makes the held-out part the same for every kind of sequence side.
     """
     whole = split_by_superfamily(
-        corpus.codes, corpus.ids, valid=split.valid_fraction, test=split.test_fraction, seed=split.split_seed
+        corpus.codes,
+        corpus.ids,
+        valid=split.valid_fraction,
+        test=split.test_fraction,
+        seed=split.split_seed,
+        sequences=corpus.sequences(np.arange(len(corpus))),
     )
     place = np.full(len(corpus), -1)
     place[rows] = np.arange(len(rows))
@@ -51,6 +63,12 @@ class Domains:
             corpus.clusters[rows].tolist(),
             corpus.lengths[rows].astype(np.int64),
         )
+
+    def notices(self) -> list[str]:
+        """What a user should know of them before training."""
+        if copies := count_equal(self.sequences):
+            return [f"{copies} domains have the sequence of another one; such domains stay in one part"]
+        return []
 
     def gallery(self, index: Indices) -> Gallery:
         """Some of them for retrieval, structure i with sequence i."""
@@ -91,6 +109,9 @@ def domain_facts(
         "pairing": "by S35 cluster, held-out split by superfamily",
         TRAINING_GROUPS_KEY: sorted({domains.codes[i] for i in train if domains.codes[i]}),
     }
+    # Of the whole corpus, which is what is split; the copies may be domains that are left out.
+    if copies := count_equal(corpus.sequences(np.arange(len(corpus)))):
+        facts[EQUAL_KEY] = copies
     shared = overlap_by_pdb([ids[i] for i in train], [ids[i] for i in splits.test])
     if shared:
         facts["test_domains_whose_pdb_entry_is_in_training"] = len(shared)
@@ -105,4 +126,5 @@ def ids_of_parts(domains: Domains, splits: Splits, pairing: Pairing) -> dict[str
         "unpaired_sequences": pairing.unpaired[1],
     }
     found = {name: [domains.ids[i] for i in index] for name, index in parts.items()}
-    return {**splits.to_dict(domains.ids), **found}
+    copies = count_equal(domains.sequences)
+    return {**splits.to_dict(domains.ids), **found, **({EQUAL_KEY: copies} if copies else {})}

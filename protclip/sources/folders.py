@@ -85,6 +85,7 @@ class PairsSource:
                     f"unpaired_{side.name}": collected.name_of(side.pool)
                     for side, collected in zip(sides, matches.sides, strict=True)
                 },
+                **({"copies": copies} if copies else {}),
             },
             {
                 "left_option": {**options.left_option, **modalities[0].resolved()},

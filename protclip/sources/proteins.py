@@ -20,8 +20,10 @@ from protclip.modalities.structure import StructureModality
 from protclip.modalities.vectors import VectorsModality
 from protclip.relations.pairs import AlignmentData, HeldOut, ListItems, Side
 from protclip.relations.splits import (
+    EQUAL_KEY,
     Splits,
     assign_pairs,
+    join_equal,
     pairing_clusters,
     split_by_superfamily,
 )
@@ -71,8 +73,9 @@ class ProteinSource:
         second = self._second_side(vectors, corpus.sequences(rows), seed, say)
         domains = Domains.of(corpus, rows)
         splits = split_rows(corpus, rows, split)
+        clusters = pairing_clusters(corpus.codes[rows], corpus.clusters[rows])
         pairing = assign_pairs(
-            pairing_clusters(corpus.codes[rows], corpus.clusters[rows]),
+            join_equal(clusters, domains.ids, domains.sequences),
             split.paired,
             seed,
             split.pools,
@@ -98,7 +101,7 @@ class ProteinSource:
             domain_facts(
                 options.cath, corpus, domains, splits, pairing, split, [len(side.pool) for side in sides]
             ),
-            [*notices, *second.notices, *left_out],
+            [*notices, *domains.notices(), *second.notices, *left_out],
             ids_of_parts(domains, splits, pairing),
             second.resolved,
             second.remarks,
@@ -220,6 +223,8 @@ def _unseen(facts: Mapping[str, Any], corpus: Corpus, say: Say) -> Indices:
             valid=facts["valid_fraction"],
             test=facts["test_fraction"],
             seed=facts["split_seed"],
+            # A model trained before copies were kept together does not say how many there were.
+            sequences=corpus.sequences(np.arange(len(corpus))) if EQUAL_KEY in facts else None,
         )
         say(f"the corpus is the training corpus: scoring its {len(splits.test)} held-out test domains")
         return np.asarray(splits.test)

@@ -15,6 +15,7 @@ from protclip.errors import ConfigError, DataError
 from protclip.relations.splits import (
     Pairing,
     assign_pairs,
+    join_equal,
     overlap_by_pdb,
     pairing_clusters,
     pdb_code,
@@ -94,6 +95,9 @@ def test_split_of_the_shipped_corpus_is_near_the_fractions(sample_file: Path) ->
     assert abs(len(parts.test) - 42) <= 1
     assert abs(len(parts.valid) - 25) <= 1
     stored = json.loads(json.dumps(parts.to_dict(corpus.ids)))
+    sequences = corpus.sequences(np.arange(len(corpus)))
+    aware = split_by_superfamily(corpus.codes, corpus.ids, valid=0.15, test=0.25, seed=0, sequences=sequences)
+    assert (len(set(sequences)), aware.to_dict(corpus.ids)) == (len(corpus), stored)
     assert [corpus.ids.index(id) for id in stored["train"]] == parts.train.tolist()
 
 
@@ -191,3 +195,72 @@ def test_pdb_codes(id: str, code: str | None) -> None:
 
 def test_overlap_by_pdb_entry() -> None:
     assert overlap_by_pdb(["1oaiA00", "AF-1"], ["2abc_A", "1oai-C", "AF-1", "1OAI_D"]) == ["1oai-C", "1OAI_D"]
+
+
+corpora = st.lists(
+    st.tuples(
+        st.sampled_from(["", "1.1.1.1", "1.1.1.2", "2.1.1.1", "3.1.1.1", "4.1.1.1"]), st.integers(0, 60)
+    ),
+    min_size=6,
+    max_size=40,
+)
+
+
+def _linked(names: list[str], sequences: list[str]) -> list[set[int]]:
+    """Domains that hang together by equal names or sequences, by looking at every pair until nothing moves."""
+    groups = [{i} for i in range(len(names))]
+    moved = True
+    while moved:
+        moved = False
+        for a in list(groups):
+            for b in list(groups):
+                if a is not b and any(
+                    (names[i] and names[i] == names[j]) or sequences[i] == sequences[j] for i in a for j in b
+                ):
+                    a |= b
+                    groups.remove(b)
+                    moved = True
+                    break
+            if moved:
+                break
+    return groups
+
+
+@given(corpora)
+@settings(max_examples=60, deadline=None)
+def test_clusters_that_share_a_sequence_are_joined_and_no_others(domains: list[tuple[str, int]]) -> None:
+    names, sequences = [name for name, _ in domains], [f"S{k}" for _, k in domains]
+    ids = [f"d{i}" for i in range(len(names))]
+    joined = join_equal(names, ids, sequences)
+    found: dict[str, set[int]] = {}
+    for i, name in enumerate(joined):
+        found.setdefault(name or ids[i], set()).add(i)
+    assert sorted(map(sorted, found.values())) == sorted(map(sorted, _linked(names, sequences)))
+    order = list(range(len(names)))[::-1]
+    assert [joined[i] for i in order] == join_equal(*([x[i] for i in order] for x in (names, ids, sequences)))
+
+
+@given(corpora, st.integers(0, 9))
+@settings(max_examples=60, deadline=None)
+def test_copies_stand_in_one_part(domains: list[tuple[str, int]], seed: int) -> None:
+    # Copies of one domain under several ids, with any code or none.
+    codes = [code for code, _ in domains] + [f"5.1.1.{k}" for k in range(4)]
+    sequences = [f"S{k}" for _, k in domains] + [f"T{k}" for k in range(4)]
+    ids = [f"d{i}" for i in range(len(codes))]
+    parts = split_by_superfamily(codes, ids, seed=seed, sequences=sequences)
+    every = (parts.train, parts.valid, parts.test)
+    assert sorted(np.concatenate(every)) == list(range(len(ids)))
+    for values in (sequences, [code or id for code, id in zip(codes, ids, strict=True)]):
+        sets = [{values[i] for i in part} for part in every]
+        assert sum(map(len, sets)) == len(set.union(*sets))
+
+
+@given(sizes, st.integers(0, 9))
+@settings(max_examples=30)
+def test_without_copies_the_split_is_as_without_sequences(sizes: list[int], seed: int) -> None:
+    codes, ids = _members(sizes)
+    codes = ["" if i % 5 == 0 else code for i, code in enumerate(codes)]
+    sequences = [f"S{i}" for i in range(len(ids))]
+    assert join_equal(codes, ids, sequences) == codes
+    one = split_by_superfamily(codes, ids, seed=seed, sequences=sequences)
+    assert one.to_dict(ids) == split_by_superfamily(codes, ids, seed=seed).to_dict(ids)

@@ -145,6 +145,7 @@ def test_copies_stay_on_one_side_of_the_split(folder: Path) -> None:
         seen_held += held
         assert ("a40" in data.split["unpaired_one"]) is not held
         assert "11 one items are copies of others; copies stay in one part" in data.notices
+        assert data.split["copies"] == 11
     assert 0 < seen_held < 6
 
 
