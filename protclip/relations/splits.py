@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -12,12 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protclip.errors import ConfigError, DataError
+from protclip.relations.equal_sequences import join_equal, own_names
 from protclip.typing import Indices
 
 Pools = Literal["shuffled", "disjoint"]
-
-EQUAL_KEY = "domains_with_equal_sequences"
-"""Fact, only where there are such domains: how many have a sequence that another one has as well."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +99,7 @@ def split_by_superfamily(
         )
     if sequences is not None:
         codes = join_equal(codes, ids, sequences)
-    groups = _groups(_own_names(codes, ids), ids)
+    groups = _groups(own_names(codes, ids), ids)
     wanted = {"test": test, "valid": valid}
     wanted = {name: fraction for name, fraction in wanted.items() if fraction > 0}
     if len(groups) <= len(wanted):
@@ -174,7 +171,7 @@ def assign_pairs(
     if ids is None:
         ids = [f"{i:012d}" for i in range(len(clusters))]
     chosen = np.arange(len(ids)) if index is None else np.asarray(index, np.int64)
-    names = _own_names([clusters[i] for i in chosen], own := [ids[i] for i in chosen])
+    names = own_names([clusters[i] for i in chosen], own := [ids[i] for i in chosen])
     groups = [chosen[group] for group in _groups(names, own)]
     rng = np.random.default_rng([seed, 1])
     target = max(round(paired * len(chosen)), int(paired > 0))
@@ -196,53 +193,6 @@ def pairing_clusters(codes: NDArray[np.str_], clusters: NDArray[np.str_]) -> NDA
     ['1.10.8.10.1', '2.30.30.40']
     """
     return np.where(clusters == "", codes, clusters)
-
-
-def join_equal(
-    names: Sequence[str] | NDArray[np.str_], ids: Sequence[str], sequences: Sequence[str]
-) -> list[str]:
-    """Names of clusters such that domains of one sequence have one name.
-
-    Clusters that share a sequence, directly or by way of others, all get the smallest of their names;
-    the other names stay as they are. An empty name is a cluster of its own.
-
-    Examples
-    --------
-    >>> join_equal(["b", "a", "c", ""], ["1", "2", "3", "4"], ["MK", "MK", "AY", "GG"])
-    ['a', 'a', 'c', '']
-    """
-    found = [str(name) for name in names]
-    own = _own_names(found, ids)
-    leader = {name: name for name in own}
-
-    def find(name: str) -> str:
-        while leader[name] != name:
-            leader[name] = leader[leader[name]]
-            name = leader[name]
-        return name
-
-    first: dict[str, str] = {}
-    for name, sequence in zip(own, sequences, strict=True):
-        a, b = find(name), find(first.setdefault(sequence, name))
-        leader[max(a, b)] = min(a, b)
-    size = Counter(map(find, leader))
-    return [found[i] if size[find(name)] == 1 else find(name) for i, name in enumerate(own)]
-
-
-def count_equal(sequences: Sequence[str]) -> int:
-    """Number of domains whose sequence another one has.
-
-    Examples
-    --------
-    >>> count_equal(["MK", "AY", "MK", "MK"])
-    3
-    """
-    return sum(count for count in Counter(sequences).values() if count > 1)
-
-
-def _own_names(names: Sequence[str] | NDArray[np.str_], ids: Sequence[str]) -> list[str]:
-    """The names, and one of its own for each domain without; no cluster is named so."""
-    return [str(name) or f"\0{id}" for name, id in zip(names, ids, strict=True)]
 
 
 def _groups(names: list[str], ids: Sequence[str]) -> list[Indices]:

@@ -10,11 +10,10 @@ import numpy as np
 
 from protclip.config.pretraining import DataConfig
 from protclip.data.corpus.store import Corpus
+from protclip.relations.equal_sequences import EQUAL_KEY, count_equal
 from protclip.relations.splits import (
-    EQUAL_KEY,
     Pairing,
     Splits,
-    count_equal,
     overlap_by_pdb,
     split_by_superfamily,
 )

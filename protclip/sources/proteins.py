@@ -18,12 +18,11 @@ from protclip.modalities.base import Modality
 from protclip.modalities.sequence.adapter import SequenceModality
 from protclip.modalities.structure import StructureModality
 from protclip.modalities.vectors import VectorsModality
+from protclip.relations.equal_sequences import EQUAL_KEY, join_equal
 from protclip.relations.pairs import AlignmentData, HeldOut, ListItems, Side
 from protclip.relations.splits import (
-    EQUAL_KEY,
     Splits,
     assign_pairs,
-    join_equal,
     pairing_clusters,
     split_by_superfamily,
 )

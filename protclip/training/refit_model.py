@@ -17,8 +17,8 @@ from protclip.files import atomic_write
 from protclip.inference.encode import encode
 from protclip.model.folder import find_model
 from protclip.model.two_tower import TwoTower
+from protclip.relations.equal_sequences import EQUAL_KEY
 from protclip.relations.pairs import AlignmentData, Side, Source
-from protclip.relations.splits import EQUAL_KEY
 from protclip.training.finish import assess_model
 from protclip.training.refit import refit_heads
 from protclip.training.report import ranks_table

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from protclip.data.corpus.store import Corpus
 from protclip.errors import ConfigError, DataError
+from protclip.relations.equal_sequences import join_equal
 from protclip.relations.splits import (
     Pairing,
     assign_pairs,
-    join_equal,
     overlap_by_pdb,
     pairing_clusters,
     pdb_code,
@@ -207,7 +207,7 @@ corpora = st.lists(
 
 
 def _linked(names: list[str], sequences: list[str]) -> list[set[int]]:
-    """Domains that hang together by equal names or sequences, by looking at every pair until nothing moves."""
+    """Domains that hang together by equal names or sequences, found by looking at every pair."""
     groups = [{i} for i in range(len(names))]
     moved = True
     while moved:
