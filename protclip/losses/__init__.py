@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from protclip.losses.cauchy_schwarz import CauchySchwarz
 from protclip.losses.clip import clip_loss
+from protclip.losses.copies import Copies
 from protclip.losses.mmd import MKMMD
 from protclip.losses.objective import Keywords, Objective, Term, Views, gather_views
 from protclip.losses.pseudo_labels import keyword_loss, pseudo_label_loss, pseudo_labels, soft_cross_entropy
@@ -15,6 +16,7 @@ __all__ = [
     "MKMMD",
     "SDD",
     "CauchySchwarz",
+    "Copies",
     "Keywords",
     "NTXent",
     "Objective",

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from protclip.config.checks import check_choice, check_number
 from protclip.config.loss import Negatives
+from protclip.losses.copies import Copies, known_matches
 from protclip.losses.pairwise import (
     as_full,
     check_pairs,
@@ -27,6 +28,7 @@ def clip_loss(
     negatives: Negatives = "paired",
     *,
     block_size: int = 0,
+    copies: Copies | None = None,
 ) -> Tensor:
     """Symmetric InfoNCE of the first `n_pairs` rows.
 
@@ -43,6 +45,8 @@ def clip_loss(
         Compare with the matched rows of the other side or with all of its rows.
     block_size : int
         Rows in memory at once; 0 chooses.
+    copies : Copies, optional
+        Which rows are of equal items, where some are: a row is no negative of what its copies match.
 
     Returns
     -------
@@ -52,7 +56,8 @@ def clip_loss(
     Raises
     ------
     ConfigError
-        The shapes do not fit, `n_pairs` exceeds the rows, or `negatives` is unknown.
+        The shapes do not fit, `n_pairs` exceeds the rows, `negatives` is unknown, or copies are not given for
+        every row.
 
     Examples
     --------
@@ -73,6 +78,8 @@ def clip_loss(
     u_keys, v_keys = (u, v) if negatives == "all" else (u[:n_pairs], v[:n_pairs])
     left, right = u[:n_pairs] * scale, v[:n_pairs] * scale
     matched = (left * v[:n_pairs]).sum(1)
-    to_right = row_logsumexp(left, v_keys, block_size=block_size)
-    to_left = row_logsumexp(right, u_keys, block_size=block_size)
+    right_known = known_matches(copies, n_pairs, len(v_keys))
+    left_known = known_matches(copies and copies.swapped(), n_pairs, len(u_keys))
+    to_right = row_logsumexp(left, v_keys, leave_out=right_known, block_size=block_size)
+    to_left = row_logsumexp(right, u_keys, leave_out=left_known, block_size=block_size)
     return ((to_right + to_left) / 2 - matched).mean()

@@ -13,6 +13,7 @@ from protclip.config.loss import LossConfig
 from protclip.errors import ConfigError
 from protclip.losses.cauchy_schwarz import CauchySchwarz
 from protclip.losses.clip import clip_loss
+from protclip.losses.copies import Copies
 from protclip.losses.mmd import MKMMD
 from protclip.losses.pairwise import connected_zero
 from protclip.losses.pseudo_labels import keyword_loss, pseudo_label_loss
@@ -54,6 +55,8 @@ class Views(NamedTuple):
         int64 [n] and [m]: which item of its modality a row is, for terms that remember items.
     u_keywords, v_keywords : Keywords or None
         Keywords of the matched items, for modalities that have them.
+    copies : Copies or None
+        Which rows of the whole batch, that of all processes, are of equal items; None where all differ.
     """
 
     u: Tensor
@@ -66,6 +69,7 @@ class Views(NamedTuple):
     v_items: Tensor | None = None
     u_keywords: Keywords | None = None
     v_keywords: Keywords | None = None
+    copies: Copies | None = None
 
 
 class Term(NamedTuple):
@@ -78,8 +82,8 @@ class Term(NamedTuple):
 def gather_views(views: Views) -> Views:
     """The batch of all processes, matched rows first, with gradients; the same batch in one process.
 
-    Processes may hold different numbers of rows and pairs.  Keywords are gathered as rows; their candidates
-    are those of the whole batch already, in the order of the gathered rows.
+    Processes may hold different numbers of rows and pairs.  Keywords are gathered as rows; their candidates,
+    and the copies, are those of the whole batch already, in the order of the gathered rows.
 
     Examples
     --------
@@ -108,6 +112,7 @@ def gather_views(views: Views) -> Views:
         v_items=optional(views.v_items),
         u_keywords=words(views.u_keywords),
         v_keywords=words(views.v_keywords),
+        copies=views.copies,
     )
 
 
@@ -224,6 +229,7 @@ class Objective(nn.Module):
             views.n_pairs,
             self.config.negatives,
             block_size=self.config.block_size,
+            copies=views.copies,
         )
 
     def _mmd(self, views: Views) -> Tensor:
@@ -257,12 +263,12 @@ class Objective(nn.Module):
         return total
 
     def _ssl_left(self, views: Views) -> Tensor:
-        return self._ssl(views.u, views.u_view, "u_view")
+        return self._ssl(views.u, views.u_view, "u_view", views.copies and views.copies.u)
 
     def _ssl_right(self, views: Views) -> Tensor:
-        return self._ssl(views.v, views.v_view, "v_view")
+        return self._ssl(views.v, views.v_view, "v_view", views.copies and views.copies.v)
 
-    def _ssl(self, rows: Tensor, augmented: Tensor | None, name: str) -> Tensor:
+    def _ssl(self, rows: Tensor, augmented: Tensor | None, name: str, groups: Tensor | None) -> Tensor:
         if augmented is None:
             raise ConfigError(
                 "the self-supervised terms need augmented views",
@@ -270,5 +276,5 @@ class Objective(nn.Module):
                 got="None",
                 hint="Pass the views or set ssl_weight to 0.",
             )
-        value: Tensor = self.ssl(rows, augmented)
+        value: Tensor = self.ssl(rows, augmented, groups)
         return value

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from protclip.errors import ConfigError
+from protclip.losses.copies import Cells
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -104,6 +105,7 @@ def row_logsumexp(
     bias: Tensor | None = None,
     *,
     skip_self: bool = False,
+    leave_out: Cells | None = None,
     block_size: int = 0,
 ) -> Tensor:
     """``log sum_j exp(queries_i . keys_j + bias_j)`` for every row i.
@@ -121,6 +123,8 @@ def row_logsumexp(
         [m], added to every row of products.
     skip_self : bool
         Leave j = i out of the sum.
+    leave_out : Cells, optional
+        Further cells to leave out.
     block_size : int
         Rows in one block; 0 chooses.
 
@@ -136,32 +140,52 @@ def row_logsumexp(
     """
     if bias is None:
         bias = queries.new_zeros(len(keys))
-    result: Tensor = _RowLogSumExp.apply(queries, keys, bias, skip_self, block_size)  # type: ignore[no-untyped-call]
+    result: Tensor = _RowLogSumExp.apply(  # type: ignore[no-untyped-call]
+        queries, keys, bias, skip_self, leave_out, block_size
+    )
     return result
 
 
-def products_of_block(queries: Tensor, keys: Tensor, bias: Tensor, block: slice, skip_self: bool) -> Tensor:
-    """``queries_i . keys_j + bias_j`` for the rows i of one block; minus infinity at j = i if `skip_self`."""
+def products_of_block(
+    queries: Tensor,
+    keys: Tensor,
+    bias: Tensor,
+    block: slice,
+    skip_self: bool,
+    leave_out: Cells | None = None,
+) -> Tensor:
+    """``queries_i . keys_j + bias_j`` for the rows i of one block.
+
+    Minus infinity at j = i if `skip_self`, and in the cells to leave out.
+    """
     products = torch.addmm(bias, queries[block], keys.T)
     if skip_self:
         # A block of rows holds a shifted diagonal of the whole matrix.
         products.diagonal(block.start).fill_(-torch.inf)
+    if leave_out is not None:
+        leave_out.leave_out(products, block)
     return products
 
 
 class _RowLogSumExp(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx, queries: Tensor, keys: Tensor, bias: Tensor, skip_self: bool, block_size: int
+        ctx: FunctionCtx,
+        queries: Tensor,
+        keys: Tensor,
+        bias: Tensor,
+        skip_self: bool,
+        leave_out: Cells | None,
+        block_size: int,
     ) -> Tensor:
         result = queries.new_empty(len(queries))
         for block in blocks(len(queries), len(keys), block_size, queries.device):
-            products = products_of_block(queries, keys, bias, block, skip_self)
+            products = products_of_block(queries, keys, bias, block, skip_self, leave_out)
             highest = products.amax(1) if len(keys) else products.new_full((len(products),), -torch.inf)
             anchor = torch.where(highest.isinf(), 0.0, highest)
             result[block] = products.sub_(anchor[:, None]).exp_().sum(1).log_().add_(anchor)
         ctx.save_for_backward(queries, keys, bias, result)
-        ctx.skip_self, ctx.block_size = skip_self, block_size  # type: ignore[attr-defined]
+        ctx.skip_self, ctx.leave_out, ctx.block_size = skip_self, leave_out, block_size  # type: ignore[attr-defined]
         return result
 
     @staticmethod
@@ -175,7 +199,7 @@ class _RowLogSumExp(torch.autograd.Function):
         # A row without anything to sum has no gradient.
         level = torch.where(result.isinf(), 0.0, result)
         for block in blocks(len(queries), len(keys), ctx.block_size, queries.device):
-            share = products_of_block(queries, keys, bias, block, ctx.skip_self)
+            share = products_of_block(queries, keys, bias, block, ctx.skip_self, ctx.leave_out)
             share.sub_(level[block][:, None]).exp_().mul_(grad[block][:, None])
             if grad_queries is not None:
                 torch.mm(share, keys, out=grad_queries[block])
@@ -183,4 +207,4 @@ class _RowLogSumExp(torch.autograd.Function):
                 grad_keys.addmm_(share.T, queries[block])
             if grad_bias is not None:
                 grad_bias += share.sum(0)
-        return grad_queries, grad_keys, grad_bias, None, None
+        return grad_queries, grad_keys, grad_bias, None, None, None

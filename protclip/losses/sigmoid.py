@@ -12,6 +12,7 @@ from torch.nn.functional import logsigmoid
 
 from protclip.config.checks import check_choice, check_number
 from protclip.config.loss import Negatives
+from protclip.losses.copies import Cells, Copies, known_matches
 from protclip.losses.pairwise import (
     as_full,
     blocks,
@@ -32,6 +33,7 @@ def sigmoid_loss(
     negatives: Negatives = "paired",
     *,
     block_size: int = 0,
+    copies: Copies | None = None,
 ) -> Tensor:
     """Logistic loss of every cell of the similarity matrix in the rows of the first `n_pairs` items.
 
@@ -58,6 +60,9 @@ def sigmoid_loss(
         Compare with the matched rows of the other side or with all of its rows.
     block_size : int
         Rows in memory at once; 0 chooses.
+    copies : Copies, optional
+        Which rows are of equal items, where some are: a row is no negative of what its copies match.
+        The prior counts all columns all the same.
 
     Returns
     -------
@@ -67,7 +72,8 @@ def sigmoid_loss(
     Raises
     ------
     ConfigError
-        The shapes do not fit, `n_pairs` exceeds the rows, or `negatives` is unknown.
+        The shapes do not fit, `n_pairs` exceeds the rows, `negatives` is unknown, or copies are not given for
+        every row.
 
     Examples
     --------
@@ -88,16 +94,19 @@ def sigmoid_loss(
     u_keys, v_keys = (u, v) if negatives == "all" else (u[:n_pairs], v[:n_pairs])
     left, right = u[:n_pairs] * scale, v[:n_pairs] * scale
     matched = (left * v[:n_pairs]).sum(1)
-    for queries, keys in ((left, v_keys), (right, u_keys)):
+    for queries, keys, same in ((left, v_keys, copies), (right, u_keys, copies and copies.swapped())):
         if len(keys) == 1:
             continue
         bias = -math.log(len(keys) - 1)
-        wrong = row_softplus(queries, keys, bias, block_size=block_size)
+        known = known_matches(same, n_pairs, len(keys))
+        wrong = row_softplus(queries, keys, bias, leave_out=known, block_size=block_size)
         total = total + (wrong - logsigmoid(matched + bias)).mean() / 2
     return total
 
 
-def row_softplus(queries: Tensor, keys: Tensor, bias: float, *, block_size: int = 0) -> Tensor:
+def row_softplus(
+    queries: Tensor, keys: Tensor, bias: float, *, leave_out: Cells | None = None, block_size: int = 0
+) -> Tensor:
     """``sum_{j != i} log(1 + exp(queries_i . keys_j + bias))`` for every row i.
 
     Only one block of the matrix exists at any time; backward forms the blocks again.
@@ -108,6 +117,8 @@ def row_softplus(queries: Tensor, keys: Tensor, bias: float, *, block_size: int 
         [n, d] and [m, d].
     bias : float
         Added to every product; constant in the gradient.
+    leave_out : Cells, optional
+        Further cells to leave out.
     block_size : int
         Rows in one block; 0 chooses.
 
@@ -121,21 +132,28 @@ def row_softplus(queries: Tensor, keys: Tensor, bias: float, *, block_size: int 
     >>> row_softplus(torch.zeros(2, 3), torch.ones(3, 3), 0.0).exp().round().tolist()
     [4.0, 4.0]
     """
-    result: Tensor = _RowSoftplus.apply(queries, keys, bias, block_size)  # type: ignore[no-untyped-call]
+    result: Tensor = _RowSoftplus.apply(queries, keys, bias, leave_out, block_size)  # type: ignore[no-untyped-call]
     return result
 
 
 class _RowSoftplus(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, queries: Tensor, keys: Tensor, bias: float, block_size: int) -> Tensor:
+    def forward(
+        ctx: FunctionCtx,
+        queries: Tensor,
+        keys: Tensor,
+        bias: float,
+        leave_out: Cells | None,
+        block_size: int,
+    ) -> Tensor:
         result = queries.new_empty(len(queries))
         shift = queries.new_full((len(keys),), bias)
         for block in blocks(len(queries), len(keys), block_size, queries.device):
-            products = products_of_block(queries, keys, shift, block, True)
+            products = products_of_block(queries, keys, shift, block, True, leave_out)
             # log(1 + exp(x)) without overflow, and without the threshold of torch's softplus.
             result[block] = -logsigmoid(products.neg_()).sum(1)
         ctx.save_for_backward(queries, keys, shift)
-        ctx.block_size = block_size  # type: ignore[attr-defined]
+        ctx.leave_out, ctx.block_size = leave_out, block_size  # type: ignore[attr-defined]
         return result
 
     @staticmethod
@@ -146,10 +164,10 @@ class _RowSoftplus(torch.autograd.Function):
         grad_queries = torch.empty_like(queries) if need_queries else None
         grad_keys = torch.zeros_like(keys) if need_keys else None
         for block in blocks(len(queries), len(keys), ctx.block_size, queries.device):
-            share = products_of_block(queries, keys, shift, block, True)
+            share = products_of_block(queries, keys, shift, block, True, ctx.leave_out)
             share.sigmoid_().mul_(grad[block][:, None])
             if grad_queries is not None:
                 torch.mm(share, keys, out=grad_queries[block])
             if grad_keys is not None:
                 grad_keys.addmm_(share.T, queries[block])
-        return grad_queries, grad_keys, None, None
+        return grad_queries, grad_keys, None, None, None

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from protclip.config.checks import check_number
 from protclip.errors import ConfigError
+from protclip.losses.copies import other_views
 from protclip.losses.pairwise import as_full, check_rows, connected_zero, in_full_precision, row_logsumexp
 
 
@@ -39,8 +40,15 @@ class NTXent(nn.Module):
         self.temperature, self.block_size = temperature, block_size
 
     @in_full_precision
-    def forward(self, rows: Tensor, views: Tensor) -> Tensor:
+    def forward(self, rows: Tensor, views: Tensor, groups: Tensor | None = None) -> Tensor:
         """Loss of [n, d] unit rows and their [n, d] augmented views; 0 for n <= 1, where no negatives exist.
+
+        Parameters
+        ----------
+        rows, views : Tensor
+        groups : Tensor, optional
+            int64 [n], on the processor: equal numbers where the items of two rows are equal. Such rows and
+            their views are no negatives of each other.
 
         Raises
         ------
@@ -48,6 +56,13 @@ class NTXent(nn.Module):
             The shapes differ.
         """
         check_rows(rows, views)
+        if groups is not None and len(groups) != len(rows):
+            raise ConfigError(
+                "not a number for every row",
+                where="self-supervised loss",
+                got=f"{len(groups)} numbers",
+                expected=str(len(rows)),
+            )
         if len(rows) != len(views):
             raise ConfigError(
                 "rows and augmented views differ in number",
@@ -60,5 +75,11 @@ class NTXent(nn.Module):
         rows, views = as_full(rows), as_full(views)
         every = torch.cat([rows, views])
         matched = (rows * views).sum(1).mean() / self.temperature
-        total = row_logsumexp(every / self.temperature, every, skip_self=True, block_size=self.block_size)
+        total = row_logsumexp(
+            every / self.temperature,
+            every,
+            skip_self=True,
+            leave_out=other_views(groups),
+            block_size=self.block_size,
+        )
         return total.mean() - matched

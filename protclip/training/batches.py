@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from protclip.losses.copies import Copies
 from protclip.modalities.items import take
 from protclip.relations.pairs import Side
-from protclip.training.sampler import PairedUnpairedSampler
+from protclip.training.sampler import BatchIndices, PairedUnpairedSampler
 from protclip.typing import Indices
 
 T = TypeVar("T")
@@ -58,12 +59,15 @@ class StepBatch:
     candidates : dict
         By side, where it has keywords: bool [matched rows, keywords] of all processes, in the order of
         gathered rows.
+    copies : Copies or None
+        Which rows of all processes are of equal items, in the order of gathered rows; None where all differ.
     """
 
     streams: list[Stream]
     n_pairs: int
     items: dict[str, Tensor]
     candidates: dict[str, Tensor]
+    copies: Copies | None = None
 
 
 class StepDataset(Dataset[StepBatch]):
@@ -78,6 +82,9 @@ class StepDataset(Dataset[StepBatch]):
         Whether augmented views and keywords of the items are wanted.
     micro_batch_size : int or None
         Rows of a chunk; None makes one chunk of all.
+    groups : sequence of int64 array or None, optional
+        For each side the group of every item, see :func:`protclip.training.equal_items.equal_groups`; None
+        where all items differ.
     rank, world_size : int
         This process, and the number of processes that share the batch.
     """
@@ -90,11 +97,13 @@ class StepDataset(Dataset[StepBatch]):
         views: bool,
         micro_batch_size: int | None,
         keywords: bool = False,
+        groups: Sequence[Indices | None] | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         self.sampler, self.sides = sampler, list(sides)
         self.views, self.keywords = views, keywords
+        self.groups = groups or [None] * len(self.sides)
         self.micro_batch_size = micro_batch_size
         self.rank, self.world_size = rank, world_size
 
@@ -102,7 +111,7 @@ class StepDataset(Dataset[StepBatch]):
         rows = self.sampler.batch(step)
         # Rows are numbered in the global batch: views do not depend on the number of processes.
         pair_rows = np.arange(len(rows.pairs))[self.rank :: self.world_size]
-        found = StepBatch([], len(pair_rows), {}, {})
+        found = StepBatch([], len(pair_rows), {}, {}, self._copies(rows))
         for column, (side, unpaired) in enumerate(zip(self.sides, rows.unpaired, strict=True)):
             mine = np.arange(len(unpaired))[self.rank :: self.world_size]
             index = np.concatenate([rows.pairs[pair_rows, column], unpaired[mine]])
@@ -120,10 +129,25 @@ class StepDataset(Dataset[StepBatch]):
                     found.streams.append(Stream(side.name, "keywords", own))
         return found
 
+    def _copies(self, rows: BatchIndices) -> Copies | None:
+        """Which rows of all processes are of equal items; an item may also stand in several pairs."""
+        found = []
+        for column, (groups, unpaired) in enumerate(zip(self.groups, rows.unpaired, strict=True)):
+            gathered = [*self._gathered(rows.pairs[:, column]), *self._gathered(unpaired)]
+            index = np.concatenate(gathered)
+            found.append(index if groups is None else groups[index])
+        if all(len(np.unique(numbers)) == len(numbers) for numbers in found):
+            return None
+        return Copies(*map(torch.from_numpy, found))
+
+    def _gathered(self, index: Indices) -> list[Indices]:
+        """The shares of all processes, in the order of rank."""
+        return [index[rank :: self.world_size] for rank in range(self.world_size)]
+
     def _keywords(self, side: Side, paired: Indices) -> tuple[list[Any], Tensor]:
         """Prompts of this process's share of the keywords of a batch's pairs, and who has which."""
-        gathered = [i for rank in range(self.world_size) for i in paired[rank :: self.world_size]]
-        found = [side.modality.keywords(item) for item in take(side.items, np.array(gathered, np.int64))]
+        gathered = np.concatenate(self._gathered(paired))
+        found = [side.modality.keywords(item) for item in take(side.items, gathered)]
         every = sorted({word for words in found for word in words})
         words = [word for rank in range(self.world_size) for word in every[rank :: self.world_size]]
         has = torch.tensor([[word in of for word in words] for of in map(set, found)], dtype=torch.bool)

@@ -156,6 +156,7 @@ class Contrast(Trainee):
             v_items=self._move(batch.items[v]),
             u_keywords=keywords(u),
             v_keywords=keywords(v),
+            copies=batch.copies,
         )
         losses: dict[str, Tensor] = self.objective(gather_views(views))
         return losses

@@ -13,6 +13,7 @@ from protclip.parallel.processes import convert_sync_batchnorm
 from protclip.scoring.galleries import validation_scores
 from protclip.training.batches import StepDataset
 from protclip.training.contrast import Contrast
+from protclip.training.equal_items import equal_groups
 from protclip.training.loop import Loop, Progress, Schedule, Validation
 from protclip.training.made_from import run_made_from
 from protclip.training.run import Run
@@ -61,6 +62,9 @@ def train_towers(run: Run, *, resume: bool) -> Progress:
         views=loss.ssl_weight > 0 and loss.clip_weight > 0,
         micro_batch_size=train.micro_batch_size,
         keywords=loss.pseudo_labels == "s-clip" and loss.keyword_weight > 0,
+        groups=[equal_groups(side, data.training_items(i)) for i, side in enumerate(data.sides)]
+        if loss.clip_weight > 0
+        else None,
         rank=fabric.global_rank,
         world_size=fabric.world_size,
     )

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from protclip.config.loss import LossConfig
 from protclip.config.presets import loss_preset
-from protclip.losses import Keywords, Objective, Views, gather_views
+from protclip.losses import Copies, Keywords, Objective, Views, gather_views
 from protclip.parallel.processes import average_gradients, convert_sync_batchnorm
 
 DIMENSIONS = 5
@@ -28,6 +28,8 @@ CONFIGS = {
     "setclip+s-clip": loss_preset(objective="setclip+s-clip"),
     "sigmoid": LossConfig(contrast="sigmoid", cs_weight=0.7, cs_bandwidth=0.6, sdd_queue=5, negatives="all"),
     "sigmoid, pairs": LossConfig(contrast="sigmoid", cs_weight=1.0, sdd_queue=40, block_size=3),
+    "copies": loss_preset("default", negatives="all"),
+    "sigmoid, copies": LossConfig(contrast="sigmoid", block_size=2),
     "learned": LossConfig(mmd_weights="learned", sdd_self_term=False, sdd_divergence="mse", block_size=2),
 }
 
@@ -63,6 +65,7 @@ def step(
     inputs: tuple[Tensor, Tensor, Tensor, Tensor, int],
     all_pairs: int,
     config: LossConfig,
+    sizes_of_all: tuple[int, int] | None = None,
 ) -> tuple[dict[str, Tensor], Views, Objective]:
     left, right, left_twin, right_twin, pairs = inputs
     sizes = [len(left), len(left_twin)], [len(right), len(right_twin)]
@@ -73,7 +76,10 @@ def step(
     has = (torch.arange(all_pairs)[:, None] + torch.arange(all_pairs)) % 3 == 0
     items = [(rows[:, 0] * 1e6).long() for rows in (left, right)]
     keywords = Keywords(v_view[:pairs], has)
-    whole = gather_views(Views(u, v, u_view, v_view, pairs, scale, *items, v_keywords=keywords))
+    # Every process knows the copies of the whole batch.
+    copies = sizes_of_all and Copies(*(torch.arange(n) * 7 % 5 for n in sizes_of_all))
+    views = Views(u, v, u_view, v_view, pairs, scale, *items, v_keywords=keywords, copies=copies or None)
+    whole = gather_views(views)
     objective = Objective(config)
     if config.sdd_queue:
         # A step before this one, of other rows, for the queues.
@@ -93,6 +99,13 @@ def record(
     return values | {f"buffer/{name}": b.clone() for name, b in model.named_buffers()}
 
 
+def sizes_for(share: str, config: str) -> tuple[int, int] | None:
+    """Rows of both sides of all processes, for the cases with copies."""
+    if "copies" not in config:
+        return None
+    return tuple(sum(part[0] + part[side] for part in SHARES[share]) for side in (1, 2))
+
+
 def cases(processes: int) -> list[tuple[str, str, bool]]:
     wrapped = [(share, config, True) for share in SHARES for config in CONFIGS]
     return [*wrapped, ("uneven", "default", False)] if processes > 1 else wrapped
@@ -105,7 +118,7 @@ def one_process(share: str, config: str) -> dict[str, Tensor]:
         rows = [(part[position][: part[4]], part[position][part[4] :]) for part in parts]
         whole.append(torch.cat([matched for matched, _ in rows] + [rest for _, rest in rows]))
     model, pairs = Towers().double(), sum(part[4] for part in parts)
-    return record(model, *step(model, (*whole, pairs), pairs, CONFIGS[config]))
+    return record(model, *step(model, (*whole, pairs), pairs, CONFIGS[config], sizes_for(share, config)))
 
 
 def main(rank: int, world: int, init: str, out: str) -> None:
@@ -116,7 +129,7 @@ def main(rank: int, world: int, init: str, out: str) -> None:
         model = convert_sync_batchnorm(Towers().double())
         module = nn.parallel.DistributedDataParallel(model) if wrap else model
         pairs = sum(part[0] for part in SHARES[share])
-        found = step(module, make_inputs(share)[rank], pairs, CONFIGS[config])
+        found = step(module, make_inputs(share)[rank], pairs, CONFIGS[config], sizes_for(share, config))
         if not wrap:
             average_gradients(model)
         results[share, config, wrap] = record(model, *found)
