@@ -62,8 +62,10 @@ class TaskData:
     task : Task
     splits : dict of int64 arrays
         Usable rows of ``train``, ``valid`` and the test sets in the order of the task.
+    in_training : dict of int
+        By split, where there are such: usable proteins whose sequence a training protein has.
     notices : list of str
-        What was left out.
+        What was left out, and what else a reader of the scores should know.
 
     Raises
     ------
@@ -102,6 +104,12 @@ class TaskData:
             raise DataError("nothing to tell apart", where=self.where, got=f"{len(self.classes)} classes")
         self.labels: Bools = np.asarray(benchmark.labels(np.arange(len(self.ids))).toarray(), np.bool_)
         self._check_labels()
+        self.in_training = self._in_training()
+        self.notices += [
+            f"{count} of {len(self.splits[name])} proteins of {name} have the sequence of a training protein "
+            "(the split stays as it is)"
+            for name, count in self.in_training.items()
+        ]
 
     @property
     def tests(self) -> list[str]:
@@ -196,6 +204,15 @@ class TaskData:
             if lost := int((~good[rows]).sum()):
                 self.notices.append(f"{lost} of {len(rows)} proteins of {name} {why} are left out")
                 self.splits[name] = rows[good[rows]]
+
+    def _in_training(self) -> dict[str, int]:
+        sequences = self.benchmark.corpus.sequences
+        trained = set(sequences(self.splits["train"]))
+        found = {
+            name: sum(sequence in trained for sequence in sequences(self.splits[name]))
+            for name in ("valid", *self.tests)
+        }
+        return {name: count for name, count in found.items() if count}
 
     def _check_labels(self) -> None:
         used = np.concatenate(list(self.splits.values()))

@@ -141,6 +141,7 @@ class Results:
                 "splits": data.counts(),
                 "missing": len(data.benchmark.missing),
                 "left_out": data.notices,
+                **({"sequence_in_training": data.in_training} if data.in_training else {}),
             },
             "towers_used": config.towers,
             "mode": config.mode,

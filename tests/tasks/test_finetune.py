@@ -461,3 +461,24 @@ def test_a_head_is_no_model_and_a_model_no_head(run_task, parent, tmp_path):
         read_head(parent)
     with pytest.raises(WeightsError, match="no such folder"):
         read_head(Path(tmp_path / "nothing"))
+
+
+def test_copies_of_training_proteins_are_counted_and_the_split_stays(run_task, make_benchmark, tmp_path):
+    import dataclasses
+
+    from protclip.data.corpus.store import Corpus, write_corpus
+
+    proteins = make_benchmark().corpus.proteins(range(80))
+    for copy, of in ((50, 2), (64, 0), (68, 0), (72, 8), (76, 60)):
+        proteins[copy] = dataclasses.replace(proteins[of], id=proteins[copy].id)
+    write_corpus(tmp_path / "c.h5", proteins)
+    benchmark = make_benchmark("reaction", corpus=Corpus.open(tmp_path / "c.h5"))
+    metrics, _ = run_task("reaction", benchmark=benchmark, towers="sequence", epochs=1)
+    found = metrics["benchmark"]
+    # That of 76 is a copy of a validation protein.
+    assert found["sequence_in_training"] == {"valid": 1, "test": 3}
+    text = "3 of 16 proteins of test have the sequence of a training protein (the split stays as it is)"
+    assert text in found["left_out"]
+    assert metrics["test"]["test"]["proteins"] == 16
+    alone, _ = run_task("reaction", towers="sequence", epochs=1, folder="alone")
+    assert "sequence_in_training" not in alone["benchmark"]
