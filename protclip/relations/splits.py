@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protclip.errors import ConfigError, DataError
-from protclip.relations.equal_sequences import join_equal, own_names
+from protclip.relations.equal_contents import join_equal, own_names
 from protclip.typing import Indices
 
 Pools = Literal["shuffled", "disjoint"]
@@ -53,7 +53,7 @@ def split_by_superfamily(
     valid: float = 0.1,
     test: float = 0.2,
     seed: int = 0,
-    sequences: Sequence[str] | None = None,
+    contents: Sequence[str] | None = None,
 ) -> Splits:
     """Hold out whole superfamilies for validation and test.
 
@@ -61,7 +61,7 @@ def split_by_superfamily(
     it, else to the validation part, else to training. Parts so come within one small superfamily of
     the fractions asked for, and a superfamily larger than a part always trains. A domain without a
     code counts as a superfamily of its own: nothing is known about its relatives. Superfamilies that share
-    a sequence count as one, where `sequences` are given: a copy of a training domain tests nothing.
+    a domain's content count as one, where `contents` are given: a copy of a training domain tests nothing.
 
     Parameters
     ----------
@@ -73,8 +73,8 @@ def split_by_superfamily(
         Fractions of the domains, at least 0, together less than 1.
     seed
         Of the draw; the result does not depend on the order of the domains.
-    sequences
-        Sequence of each domain, n of them.
+    contents
+        What makes two domains copies where it is equal, such as their sequences; n of them.
 
     Raises
     ------
@@ -97,8 +97,8 @@ def split_by_superfamily(
         raise ConfigError(
             "nothing left for training", where="valid + test", got=f"{valid + test:g}", expected="less than 1"
         )
-    if sequences is not None:
-        codes = join_equal(codes, ids, sequences)
+    if contents is not None:
+        codes = join_equal(codes, ids, contents)
     groups = _groups(own_names(codes, ids), ids)
     wanted = {"test": test, "valid": valid}
     wanted = {name: fraction for name, fraction in wanted.items() if fraction > 0}

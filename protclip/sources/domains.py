@@ -10,7 +10,7 @@ import numpy as np
 
 from protclip.config.pretraining import DataConfig
 from protclip.data.corpus.store import Corpus
-from protclip.relations.equal_sequences import EQUAL_KEY, count_equal
+from protclip.relations.equal_contents import EQUAL_KEY, count_equal
 from protclip.relations.splits import (
     Pairing,
     Splits,
@@ -34,7 +34,7 @@ def split_rows(corpus: Corpus, rows: Indices, split: DataConfig) -> Splits:
         valid=split.valid_fraction,
         test=split.test_fraction,
         seed=split.split_seed,
-        sequences=corpus.sequences(np.arange(len(corpus))),
+        contents=corpus.sequences(np.arange(len(corpus))),
     )
     place = np.full(len(corpus), -1)
     place[rows] = np.arange(len(rows))

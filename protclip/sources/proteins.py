@@ -18,7 +18,7 @@ from protclip.modalities.base import Modality
 from protclip.modalities.sequence.adapter import SequenceModality
 from protclip.modalities.structure import StructureModality
 from protclip.modalities.vectors import VectorsModality
-from protclip.relations.equal_sequences import EQUAL_KEY, join_equal
+from protclip.relations.equal_contents import EQUAL_KEY, join_equal
 from protclip.relations.pairs import AlignmentData, HeldOut, ListItems, Side
 from protclip.relations.splits import (
     Splits,
@@ -223,7 +223,7 @@ def _unseen(facts: Mapping[str, Any], corpus: Corpus, say: Say) -> Indices:
             test=facts["test_fraction"],
             seed=facts["split_seed"],
             # A model trained before copies were kept together does not say how many there were.
-            sequences=corpus.sequences(np.arange(len(corpus))) if EQUAL_KEY in facts else None,
+            contents=corpus.sequences(np.arange(len(corpus))) if EQUAL_KEY in facts else None,
         )
         say(f"the corpus is the training corpus: scoring its {len(splits.test)} held-out test domains")
         return np.asarray(splits.test)

@@ -17,7 +17,7 @@ from protclip.files import atomic_write
 from protclip.inference.encode import encode
 from protclip.model.folder import find_model
 from protclip.model.two_tower import TwoTower
-from protclip.relations.equal_sequences import EQUAL_KEY
+from protclip.relations.equal_contents import EQUAL_KEY
 from protclip.relations.pairs import AlignmentData, Side, Source
 from protclip.training.finish import assess_model
 from protclip.training.refit import refit_heads
@@ -139,7 +139,7 @@ def _other_split(facts: Mapping[str, Any], config: PretrainConfig, found: Mappin
     """Why the scores may flatter: test items that the parent's towers may have been trained on."""
     differs = [name for name in SPLIT if facts.get(name) not in (None, getattr(config.data, name))]
     if facts.get(EQUAL_KEY) != found.get(EQUAL_KEY):
-        differs.append("domains of equal sequence in one part")
+        differs.append("copies kept in one part")
     same = facts.get("corpus_fingerprint") == found.get("corpus_fingerprint")
     if same and not differs:
         return []

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from protclip.data.corpus.store import Corpus
 from protclip.errors import ConfigError, DataError
-from protclip.relations.equal_sequences import join_equal
+from protclip.relations.equal_contents import join_equal
 from protclip.relations.splits import (
     Pairing,
     assign_pairs,
@@ -96,7 +96,7 @@ def test_split_of_the_shipped_corpus_is_near_the_fractions(sample_file: Path) ->
     assert abs(len(parts.valid) - 25) <= 1
     stored = json.loads(json.dumps(parts.to_dict(corpus.ids)))
     sequences = corpus.sequences(np.arange(len(corpus)))
-    aware = split_by_superfamily(corpus.codes, corpus.ids, valid=0.15, test=0.25, seed=0, sequences=sequences)
+    aware = split_by_superfamily(corpus.codes, corpus.ids, valid=0.15, test=0.25, seed=0, contents=sequences)
     assert (len(set(sequences)), aware.to_dict(corpus.ids)) == (len(corpus), stored)
     assert [corpus.ids.index(id) for id in stored["train"]] == parts.train.tolist()
 
@@ -247,7 +247,7 @@ def test_copies_stand_in_one_part(domains: list[tuple[str, int]], seed: int) -> 
     codes = [code for code, _ in domains] + [f"5.1.1.{k}" for k in range(4)]
     sequences = [f"S{k}" for _, k in domains] + [f"T{k}" for k in range(4)]
     ids = [f"d{i}" for i in range(len(codes))]
-    parts = split_by_superfamily(codes, ids, seed=seed, sequences=sequences)
+    parts = split_by_superfamily(codes, ids, seed=seed, contents=sequences)
     every = (parts.train, parts.valid, parts.test)
     assert sorted(np.concatenate(every)) == list(range(len(ids)))
     for values in (sequences, [code or id for code, id in zip(codes, ids, strict=True)]):
@@ -262,5 +262,5 @@ def test_without_copies_the_split_is_as_without_sequences(sizes: list[int], seed
     codes = ["" if i % 5 == 0 else code for i, code in enumerate(codes)]
     sequences = [f"S{i}" for i in range(len(ids))]
     assert join_equal(codes, ids, sequences) == codes
-    one = split_by_superfamily(codes, ids, seed=seed, sequences=sequences)
+    one = split_by_superfamily(codes, ids, seed=seed, contents=sequences)
     assert one.to_dict(ids) == split_by_superfamily(codes, ids, seed=seed).to_dict(ids)

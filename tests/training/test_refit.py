@@ -22,7 +22,7 @@ from protclip.relations.pairs import AlignmentData, Side
 from protclip.scoring.galleries import Gallery
 from protclip.training.pretrain import pretrain
 from protclip.training.refit import refit_heads
-from protclip.training.refit_model import refit_model
+from protclip.training.refit_model import _other_split, refit_model
 
 N = 160
 
@@ -218,3 +218,10 @@ def test_auto_changes_heads_only_where_validation_is_clearly_better(tmp_path: Pa
     metrics = json.loads((tmp_path / "auto" / "metrics.json").read_text())
     assert metrics["before_refit"]["retrieval"] == plain.metrics["retrieval"]
     assert metrics["refit"]["method"] in ("cca", "transport")
+
+
+def test_a_parent_of_the_time_before_copies_were_kept_together_is_warned_of() -> None:
+    facts = {"corpus_fingerprint": "x"}
+    assert _other_split(facts, PretrainConfig(), facts) == []
+    (text,) = _other_split(facts, PretrainConfig(), {**facts, "domains_with_equal_sequences": 21})
+    assert "not the split that the parent was trained with (copies kept in one part)" in text

@@ -1,4 +1,4 @@
-"""Domains of equal sequence: they are copies for every split, whatever their ids and codes."""
+"""Domains of equal content (their sequence): copies for every split, whatever their ids and codes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ EQUAL_KEY = "domains_with_equal_sequences"
 
 
 def join_equal(
-    names: Sequence[str] | NDArray[np.str_], ids: Sequence[str], sequences: Sequence[str]
+    names: Sequence[str] | NDArray[np.str_], ids: Sequence[str], contents: Sequence[str]
 ) -> list[str]:
-    """Names of clusters such that domains of one sequence have one name.
+    """Names of clusters such that domains of one content have one name.
 
-    Clusters that share a sequence, directly or by way of others, all get the smallest of their names;
+    Clusters that share one, directly or by way of others, all get the smallest of their names;
     the other names stay as they are. An empty name is a cluster of its own.
 
     Examples
@@ -36,22 +36,22 @@ def join_equal(
         return name
 
     first: dict[str, str] = {}
-    for name, sequence in zip(own, sequences, strict=True):
-        a, b = find(name), find(first.setdefault(sequence, name))
+    for name, content in zip(own, contents, strict=True):
+        a, b = find(name), find(first.setdefault(content, name))
         leader[max(a, b)] = min(a, b)
     size = Counter(map(find, leader))
     return [found[i] if size[find(name)] == 1 else find(name) for i, name in enumerate(own)]
 
 
-def count_equal(sequences: Sequence[str]) -> int:
-    """Number of domains whose sequence another one has.
+def count_equal(contents: Sequence[str]) -> int:
+    """Number of domains whose content another one has.
 
     Examples
     --------
     >>> count_equal(["MK", "AY", "MK", "MK"])
     3
     """
-    return sum(count for count in Counter(sequences).values() if count > 1)
+    return sum(count for count in Counter(contents).values() if count > 1)
 
 
 def own_names(names: Sequence[str] | NDArray[np.str_], ids: Sequence[str]) -> list[str]:
