@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,10 +13,49 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import protclip
-from protclip.errors import ConfigError, WeightsError
-from protclip.files import atomic_path, atomic_write, read_toml, write_toml
+from protclip.errors import ConfigError, DataError, WeightsError
+from protclip.files import atomic_path, atomic_write, read_toml, sync, temporary_name, write_toml
+from protclip.work.locks import claim
 
 MODEL_FORMAT = 1
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder that takes the place of ``folder`` when all is written; what killed writers left goes.
+
+    Raises
+    ------
+    DataError
+        If another process is writing the folder, or it cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> model = Path(tempfile.mkdtemp()) / "model"
+    >>> for text in ("old", "new"):
+    ...     with whole_folder(model) as partial:
+    ...         _ = (partial / "README.md").write_text(text)
+    >>> (model / "README.md").read_text(), [path.name for path in model.parent.iterdir()]
+    ('new', ['model'])
+    """
+    with claim(folder):
+        partial, old = temporary_name(folder), temporary_name(folder)
+        try:
+            partial.mkdir()
+            yield partial
+            sync(partial)
+            if folder.exists():
+                folder.rename(old)
+            partial.rename(folder)
+            sync(folder.parent)
+        except OSError as error:
+            raise DataError("cannot be written", where=str(folder), got=error.strerror or str(error)) from error
+        finally:
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            for left in (partial, old):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def write_folder(folder: Path, module: nn.Module, config: Mapping[str, Any], *, card: str) -> None:
@@ -34,20 +72,13 @@ def write_folder(folder: Path, module: nn.Module, config: Mapping[str, Any], *, 
     card : str
         Markdown.
     """
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    with atomic_path(partial / "model.safetensors") as weights_path:  # whose writer makes private files
-        save_file(weights, weights_path)
     versions = {"format_version": MODEL_FORMAT, "protclip_version": protclip.__version__}
-    write_toml(partial / "config.toml", {**versions, **config})
-    atomic_write(partial / "README.md", card)
-    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with whole_folder(folder) as partial:
+        with atomic_path(partial / "model.safetensors") as weights_path:  # whose writer makes private files
+            save_file(weights, weights_path)
+        write_toml(partial / "config.toml", {**versions, **config})
+        atomic_write(partial / "README.md", card)
 
 
 def read_config(folder: Path, table: str, *, expected: str) -> dict[str, Any]:
