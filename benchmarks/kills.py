@@ -349,7 +349,9 @@ def training_verbs() -> list[Verb]:
     vectors = ("--left", "vectors", "--right", "vectors", "--dim", 8, "--batch-size", 12, "--steps", 200)
     meaning = ("--left-option", "stands_for=one", "--right-option", "stands_for=two")
     machine = ("--device", "cpu", "--precision", "fp32")
-    pretrain = run("pretrain", "--pairs", PAIRS, *vectors, *meaning, *machine, "--refit", "none", "--no-plots")
+    pretrain = run(
+        "pretrain", "--pairs", PAIRS, *vectors, *meaning, *machine, "--refit", "none", "--no-plots"
+    )
     finetune = run("finetune", "ec", "--data", "sample", "--model", "none", "--epochs", 4, *machine)
     return [
         Verb(name, arguments, run_results, lambda file: file.endswith("log.csv"))
