@@ -12,6 +12,9 @@ from torch.overrides import TorchFunctionMode
 SPARE_NUMBERS = 1 << 26
 """For tables that a network makes but does not save; 256 MB in float32."""
 
+LEAST = 4096
+"""What a tensor counts for whatever its size: memory and time of its own, which a billion of layers take."""
+
 _BY_SIZE = {
     torch.empty,
     torch.zeros,
@@ -28,15 +31,17 @@ _BY_RANGE = {torch.arange, torch.linspace}
 class BoundedTensors(TorchFunctionMode):
     """Refuses to make tensors from sizes once they hold more than ``most`` numbers together.
 
+    A tensor counts for :data:`LEAST` numbers at least.
+
     Parameters
     ----------
     most : int
 
     Examples
     --------
-    >>> with BoundedTensors(1000):
+    >>> with BoundedTensors(10_000):
     ...     _ = torch.nn.Linear(30, 30)
-    >>> with BoundedTensors(1000):
+    >>> with BoundedTensors(10_000):
     ...     _ = torch.nn.Linear(30, 10**12)
     Traceback (most recent call last):
     ValueError: a tensor of 30000000000000 numbers, more than the weights file can hold
@@ -60,8 +65,8 @@ class BoundedTensors(TorchFunctionMode):
         elif func in _BY_RANGE:
             count = max(map(abs, _whole_numbers([*args, *options.values()])), default=0)
         else:
-            count = 0
-        self.left -= count
+            return func(*args, **options)
+        self.left -= max(count, LEAST)
         if self.left < 0:
             raise ValueError(f"a tensor of {count} numbers, more than the weights file can hold")
         return func(*args, **options)

@@ -17,7 +17,10 @@ from protclip.errors import DataError, ProtclipError, WeightsError
 from protclip.files import read_toml, write_toml
 from protclip.inference.aligned_model import AlignedModel, load
 from protclip.inference.to_file import embed_to_file
-from protclip.modalities.registry import build_side
+from protclip.modalities.sequence.adapter import SequenceModality
+from protclip.modalities.sequence.esm2 import ESM2Shape
+from protclip.modalities.sequence.esm_weights import Provenance, random_esm2
+from protclip.modalities.structure import StructureModality
 from protclip.modalities.vectors import VectorsModality
 from protclip.model.two_tower import TwoTower
 
@@ -122,8 +125,8 @@ def test_where_no_vector_is_finite_there_is_an_error_and_no_file(tmp_path: Path)
 def protein_model() -> TwoTower:
     torch.manual_seed(0)
     sides = [
-        build_side({"modality": "sequence", "encoder": "scratch"}),
-        build_side({"modality": "structure", "size": "tiny"}),
+        SequenceModality(random_esm2(ESM2Shape(2, 16, 4), 0), Provenance("random", "own", "", "", "", "")),
+        StructureModality.from_options({"size": "tiny"}),
     ]
     return TwoTower(*sides, dim=8).eval()
 
