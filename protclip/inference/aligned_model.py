@@ -275,7 +275,7 @@ class AlignedModel(Shortcuts):
         if not items:
             return
         residues = self._residues(name, kept) if per_residue else []
-        finite = np.isfinite(vectors).all(1)
+        finite: NDArray[np.bool_] = np.asarray(np.isfinite(vectors).all(1))
         for k, rows in enumerate(residues):
             finite[k] &= np.isfinite(rows).all()
         places = [unique[digest] for digest in result.digests]
