@@ -33,7 +33,9 @@ from typing import Any
 
 import numpy as np
 
-SAMPLE = Path(__file__).resolve().parent.parent / "data" / "cath"
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE = ROOT / "data" / "cath"
+PAIRS = ROOT / "tests" / "golden" / "v0.1" / "pairs"
 QUICK = [
     *("--structure-size", "tiny", "--sequence-encoder", "scratch", "--esm-init", "random", "--dim", "32"),
     *("--batch-size", "16", "--steps", "1", "--refit", "none", "--device", "cpu", "--no-plots"),
@@ -97,6 +99,7 @@ def serve() -> None:
     import protclip.tasks.finetune
     import protclip.tasks.predict
     import protclip.tasks.predict_files
+    import protclip.tasks.seed_training
     import protclip.training.pretrain
     from protclip.cli import main as command
     from protclip.inference.aligned_model import AlignedModel
@@ -104,6 +107,8 @@ def serve() -> None:
     # Small pieces, so that a small input has many.
     AlignedModel.stream.__kwdefaults__["window"] = PIECE
     protclip.tasks.predict.WINDOW = PIECE
+    # A checkpoint after every step or so, so that a short run goes on from one.
+    protclip.tasks.seed_training.CHECKPOINT_SECONDS = 0.0
     for line in sys.stdin:
         order = json.loads(line)
         start = time.monotonic()
@@ -149,6 +154,20 @@ def snapshot(folder: Path) -> dict[str, str]:
     }
 
 
+def run_results(folder: Path) -> dict[str, str]:
+    """:func:`snapshot` of a run: contents of weights, log and metrics without seconds, names of all else."""
+    found = dict.fromkeys(snapshot(folder), "")
+    for name in found:
+        path = folder / name
+        if path.name in ("model.safetensors", "log.csv"):
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        elif path.name == "metrics.json":
+            metrics = json.loads(path.read_text())
+            metrics["training"].pop("seconds", None)
+            found[name] = json.dumps(metrics, sort_keys=True)
+    return found
+
+
 @dataclass
 class Verb:
     """A command that writes into a folder.
@@ -158,10 +177,16 @@ class Verb:
     name : str
     arguments : callable
         Folder to write into -> command line.
+    results : callable
+        Folder -> what has to be equal in the end, by relative name.
+    growing : callable
+        Whether the file of a relative name may be unfinished while the command is.
     """
 
     name: str
     arguments: Callable[[Path], list[object]]
+    results: Callable[[Path], dict[str, str]] = snapshot
+    growing: Callable[[str], bool] = lambda name: False
 
 
 @dataclass
@@ -192,7 +217,7 @@ def kill_and_resume(commands: Commands, verb: Verb, root: Path, kills: int, seed
     whole.mkdir()
     status, seconds = commands.run(verb.arguments(whole))
     tally = Tally(verb.name, seconds)
-    expected = snapshot(whole)
+    expected = verb.results(whole)
     assert status == 0, commands.said()
     assert expected
     while tally.kills < kills or any(place.iterdir()):
@@ -201,12 +226,16 @@ def kill_and_resume(commands: Commands, verb: Verb, root: Path, kills: int, seed
         if status == -signal.SIGKILL:
             tally.kills += 1
             # What stands under the final name is never anything but the whole.
-            half = [name for name, digest in snapshot(place).items() if expected.get(name, digest) != digest]
-            if half and verb.name != "download":  # where the name is that of a folder
+            half = [
+                name
+                for name, digest in verb.results(place).items()
+                if expected.get(name, digest) != digest and not verb.growing(name)
+            ]
+            if half:
                 tally.different += 1
                 tally.trouble = f"unfinished under its final name: {half}"
             continue
-        found = snapshot(place)
+        found = verb.results(place)
         tally.finished += 1
         if status != 0 or found != expected:
             tally.different += 1
@@ -297,9 +326,37 @@ def prepare(commands: Commands, root: Path, mirror: str, sequences: int = 1500) 
             "data build, 2 workers",
             lambda to: ["data", "build", "--cath", SAMPLE, "-o", to / "corpus.h5", "--workers", 2],
         ),
-        Verb("download", lambda to: ["data", "download", "cath", "--out", to / "cath", "--mirror", mirror]),
+        Verb(
+            "download",
+            lambda to: ["data", "download", "cath", "--out", to / "cath", "--mirror", mirror],
+            growing=lambda name: True,  # the name is that of a folder
+        ),
+        *training_verbs(),
     ]
     return {verb.name: verb for verb in verbs}
+
+
+def training_verbs() -> list[Verb]:
+    """Runs that are taken up with ``--resume`` once their folder is there."""
+
+    def run(*arguments: object) -> Callable[[Path], list[object]]:
+        def line(to: Path) -> list[object]:
+            begun = (to / "run" / "config.toml").exists()
+            return [*arguments, "--out", to / "run", *(["--resume"] if begun else [])]
+
+        return line
+
+    vectors = ("--left", "vectors", "--right", "vectors", "--dim", 8, "--batch-size", 12, "--steps", 200)
+    meaning = ("--left-option", "stands_for=one", "--right-option", "stands_for=two")
+    machine = ("--device", "cpu", "--precision", "fp32")
+    pretrain = run(
+        "pretrain", "--pairs", PAIRS, *vectors, *meaning, *machine, "--refit", "none", "--no-plots"
+    )
+    finetune = run("finetune", "ec", "--data", "sample", "--model", "none", "--epochs", 4, *machine)
+    return [
+        Verb(name, arguments, run_results, lambda file: file.endswith("log.csv"))
+        for name, arguments in (("pretrain", pretrain), ("finetune", finetune))
+    ]
 
 
 def main() -> None:

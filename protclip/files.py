@@ -138,19 +138,54 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        If the file is missing, is not UTF-8, or is not TOML; names the line.
+        If the file is missing, is not UTF-8, is not TOML (names the line), or holds numbers that are too long
+        or tables that are too deep.
     """
     try:
-        with path.open("rb") as stream:
-            return tomllib.load(stream)
+        return _parse_toml(path.read_bytes().decode(), str(path))
     except OSError as error:
         raise ConfigError(f"cannot read ({error.strerror})", where=str(path)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"not a TOML file ({error})", where=str(path)) from error
 
 
+DEEPEST = 32
+"""Levels of tables and lists in TOML; what we write has four."""
+
+
+def _parse_toml(text: str, where: str) -> dict[str, Any]:
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError:
+        found = None
+    except ValueError:  # of int()
+        raise ConfigError(
+            "a whole number is too long", where=where, expected="at most 4,300 digits"
+        ) from None
+    if found is None or _is_deeper(found, DEEPEST):
+        raise ConfigError(
+            "tables or lists stand too deep in each other", where=where, expected=f"at most {DEEPEST} levels"
+        )
+    return found
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether there are more levels of mappings and lists; looks no deeper than that."""
+    if not isinstance(value, (dict, list)):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(entry, levels - 1) for entry in inner)
+
+
 def toml_value(text: str) -> Any:
     """A value as TOML writes it; anything that is not TOML is a string.
+
+    Raises
+    ------
+    ConfigError
+        If it is a number that is too long, or too deep.
 
     Examples
     --------
@@ -158,7 +193,7 @@ def toml_value(text: str) -> Any:
     (0.5, [1, 2], 'kl')
     """
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        return _parse_toml(f"value = {text}", text[:40])["value"]
     except tomllib.TOMLDecodeError:
         return text
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -23,7 +22,7 @@ from protclip.tasks.definitions import Recipe, find_recipe, find_task
 from protclip.tasks.find_benchmark import choose_data, open_benchmark
 from protclip.tasks.find_parent import choose_model
 from protclip.tasks.report import demonstration_warning
-from protclip.tasks.results import Results, summarise
+from protclip.tasks.results import Results, read_metrics, summarise
 from protclip.tasks.seed_training import SeedTraining
 from protclip.training.run_folder import open_run_folder
 from protclip.training.running import make_fabric
@@ -105,7 +104,7 @@ class Finetuning:
             folder = self.folder if config.seeds == 1 else self.folder / f"seed-{seed}"
             finished = folder / "metrics.json"
             if resume and finished.exists() and (folder / "head").exists():
-                results.append(json.loads(finished.read_text()))
+                results.append(read_metrics(finished))
                 continue
             folder.mkdir(parents=True, exist_ok=True)
             trained = training.run(recipe, seed, folder, resume)

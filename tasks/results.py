@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protclip.errors import DataError
 from protclip.files import atomic_write
 from protclip.modalities.structure import StructureModality
 from protclip.tasks.calibration import Calibrator, log_loss, reliability
@@ -230,6 +231,26 @@ def summarise(folder: Path, results: list[dict[str, Any]]) -> dict[str, Any]:
         }
     copy_head(folder / f"seed-{results[best]['seed']}" / "head", folder / "head")
     return write_metrics(folder, summary)
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """What :func:`write_metrics` wrote.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged.
+    """
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes())
+        return {**found, "test": found["test"]}
+    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        raise DataError(
+            "the scores of a finished run are damaged",
+            where=str(path),
+            got=f"{type(error).__name__}: {error}",
+            hint="Remove the file, and --resume trains again",
+        ) from error
 
 
 def write_metrics(folder: Path, metrics: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from protclip.errors import WeightsError
 from protclip.files import read_toml
-from protclip.model.folder import damaged_config, read_config, read_weights, write_folder
+from protclip.model.folder import damaged_config, read_config, read_weights, whole_folder, write_folder
 from protclip.tasks.network import TaskNetwork
 
 FILES = ("model.safetensors", "config.toml")
@@ -93,8 +92,5 @@ def read_head(path: Path) -> tuple[TaskNetwork, dict[str, Any]]:
 
 def copy_head(source: Path, target: Path) -> None:
     """Copy a head folder; the copy appears whole or not at all, and replaces an older one."""
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(source, partial)
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
+    with whole_folder(target) as partial:
+        shutil.copytree(source, partial, dirs_exist_ok=True)

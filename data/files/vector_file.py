@@ -15,6 +15,10 @@ from protclip.errors import DataError
 Layout = Literal["per id", "ids+embeddings", "id+row+vectors"]
 
 
+LONGEST = 1_000_000
+"""Numbers of a vector; a damaged or made-up file can announce any number of columns without holding them."""
+
+
 class VectorFile(LazyH5):
     """Embeddings by protein id, read when asked for; can be pickled and used after a fork.
 
@@ -61,12 +65,19 @@ class VectorFile(LazyH5):
         ------
         DataError
             If the file is missing, damaged or empty, an id occurs twice, or it holds no vector per protein
-            (per-residue matrices [L, d], text, whole numbers beyond float32).
+            (per-residue matrices [L, d], text, whole numbers beyond float32), or vectors are absurdly long.
         """
         vectors = cls(path)
         try:
             with vectors._damage():
                 vectors._index()
+                if vectors.dim > LONGEST:
+                    raise DataError(
+                        "the vectors are too long",
+                        where=str(path),
+                        got=f"{vectors.dim} numbers each",
+                        expected=f"at most {LONGEST}",
+                    )
         except DataError:
             vectors.close()
             raise

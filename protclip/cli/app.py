@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import warnings
+from contextlib import suppress
+from typing import NoReturn
 
 import typer
 
@@ -22,7 +25,7 @@ from protclip.cli import (
     pretrain,
     refit,
 )
-from protclip.errors import ProtclipError
+from protclip.errors import ConfigError, DataError, ProtclipError
 
 app = typer.Typer(
     name="protclip",
@@ -65,16 +68,66 @@ def run() -> None:
     """Run the command; bad input ends with one sentence on stderr and exit code 2, an interrupt with 130."""
     # A warning is a sentence for the user, who has no use for the line of code behind it.
     warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
+    _open_streams()
     try:
-        app()
+        _check_folder()
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where what it raises can be told
     except ProtclipError as error:
-        sys.stdout.flush()
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        _end(f"error: {error}", error.exit_code)
     except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        sys.exit(130)
+        _end("interrupted", 130)
     except BrokenPipeError:
         # The reader of our output went away (``| head``); leave quietly.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        _end("", 1)
+    except OSError as error:
+        # Files are written with an error of their own; what is left is mostly standard output.
+        _end(f"error: {_system_error(error)}", ProtclipError.exit_code)
+
+
+def _open_streams() -> None:
+    """Put the null device where a standard stream was closed, lest a file that is opened takes its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
+def _check_folder() -> None:
+    try:
+        os.getcwd()  # noqa: PTH109
+    except OSError as error:
+        raise ConfigError(
+            "the current folder is not there any more",
+            got=error.strerror,
+            hint="Go to another folder with cd",
+        ) from None
+
+
+def _system_error(error: OSError) -> ProtclipError:
+    return DataError(
+        "cannot be read or written",
+        where=str(error.filename) if error.filename is not None else "standard output",
+        got=error.strerror or str(error),
+        hint="Make room on the disk" if error.errno == errno.ENOSPC else None,
+    )
+
+
+def _end(text: str, status: int) -> NoReturn:
+    """End with one line on stderr, whatever has become of the standard streams."""
+    if text:
+        with suppress(OSError, ValueError):
+            typer.echo(text, err=True)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            # What could not be written would be tried again, and reported, when Python ends.
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(status)

@@ -51,6 +51,10 @@ class Window:
     repeated: int = 0
 
 
+NOT_FINITE = "its vector is not finite (NaN or infinity)"
+"""Why an item that was read is not embedded."""
+
+
 class AlignedModel(Shortcuts):
     """A trained two-tower model, ready to embed.
 
@@ -268,11 +272,20 @@ class AlignedModel(Shortcuts):
         except ProtclipError:
             self._one_by_one(name, items, result, per_residue, done)
             return
-        if items:
-            result.vectors = vectors[[unique[d] for d in result.digests]]
-        if per_residue and items:
-            rows = self._residues(name, kept)
-            result.residues = {id: rows[unique[d]] for id, d in zip(result.ids, result.digests, strict=True)}
+        if not items:
+            return
+        residues = self._residues(name, kept) if per_residue else []
+        finite: NDArray[np.bool_] = np.asarray(np.isfinite(vectors).all(1))
+        for k, rows in enumerate(residues):
+            finite[k] &= np.isfinite(rows).all()
+        places = [unique[digest] for digest in result.digests]
+        good = [i for i, k in enumerate(places) if finite[k]]
+        result.failed |= {id: NOT_FINITE for id, k in zip(result.ids, places, strict=True) if not finite[k]}
+        result.ids = [result.ids[i] for i in good]
+        result.digests = [result.digests[i] for i in good]
+        result.vectors = vectors[[places[i] for i in good]]
+        if per_residue:
+            result.residues = {id: residues[places[i]] for id, i in zip(result.ids, good, strict=True)}
 
     def _one_by_one(self, name: str, items: list[Any], result: Window, per_residue: bool, done: Done) -> None:
         """Find the items that the encoder refuses and embed the others."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,10 +13,58 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import protclip
-from protclip.errors import ConfigError, WeightsError
-from protclip.files import atomic_path, atomic_write, read_toml, write_toml
+from protclip.errors import ConfigError, DataError, ProtclipError, WeightsError
+from protclip.files import atomic_path, atomic_write, read_toml, sync, temporary_name, write_toml
+from protclip.model.bounds import SPARE_NUMBERS, BoundedTensors
+from protclip.work.locks import claim
 
 MODEL_FORMAT = 1
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder that takes the place of ``folder`` when all is written.
+
+    What killed writers left is removed.
+
+    Raises
+    ------
+    DataError
+        If another process is writing the folder, or it cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> model = Path(tempfile.mkdtemp()) / "model"
+    >>> for text in ("old", "new"):
+    ...     with whole_folder(model) as partial:
+    ...         _ = (partial / "README.md").write_text(text)
+    >>> (model / "README.md").read_text(), [path.name for path in model.parent.iterdir()]
+    ('new', ['model'])
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DataError("a file stands in the place of the folder to write", where=str(folder))
+    with claim(folder):
+        partial, old = temporary_name(folder), temporary_name(folder)
+        try:
+            partial.mkdir()
+            yield partial
+            sync(partial)
+            if folder.is_symlink():  # to the folder of the user's own, which stays as it is
+                folder.unlink()
+            elif folder.exists():
+                folder.rename(old)
+            partial.rename(folder)
+            sync(folder.parent)
+        except OSError as error:
+            raise DataError(
+                "cannot be written", where=str(folder), got=error.strerror or str(error)
+            ) from error
+        finally:
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            for left in (partial, old):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def write_folder(folder: Path, module: nn.Module, config: Mapping[str, Any], *, card: str) -> None:
@@ -34,20 +81,13 @@ def write_folder(folder: Path, module: nn.Module, config: Mapping[str, Any], *, 
     card : str
         Markdown.
     """
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    with atomic_path(partial / "model.safetensors") as weights_path:  # whose writer makes private files
-        save_file(weights, weights_path)
     versions = {"format_version": MODEL_FORMAT, "protclip_version": protclip.__version__}
-    write_toml(partial / "config.toml", {**versions, **config})
-    atomic_write(partial / "README.md", card)
-    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with whole_folder(folder) as partial:
+        with atomic_path(partial / "model.safetensors") as weights_path:  # whose writer makes private files
+            save_file(weights, weights_path)
+        write_toml(partial / "config.toml", {**versions, **config})
+        atomic_write(partial / "README.md", card)
 
 
 def read_config(folder: Path, table: str, *, expected: str) -> dict[str, Any]:
@@ -73,10 +113,19 @@ def read_config(folder: Path, table: str, *, expected: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def damaged_config(folder: Path) -> Iterator[None]:
-    """Turn the errors of building a module from a wrong ``config.toml`` into :class:`WeightsError`."""
+    """Turn the errors of building a module from a wrong ``config.toml`` into :class:`WeightsError`.
+
+    A module that would hold more numbers than its weights file has bytes, and :data:`SPARE_NUMBERS`, is
+    refused before memory is asked for.
+    """
+    weights = folder / "model.safetensors"
+    size = weights.stat().st_size if weights.is_file() else 0
     try:
-        yield
-    except (KeyError, TypeError, ValueError) as error:
+        with BoundedTensors(size + SPARE_NUMBERS):
+            yield
+    except ProtclipError:
+        raise
+    except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         raise WeightsError(f"damaged model config ({error!r})", where=str(folder / "config.toml")) from error
 
 
@@ -86,7 +135,7 @@ def read_weights(folder: Path, module: nn.Module) -> None:
     Raises
     ------
     WeightsError
-        If the file cannot be read or does not fit.
+        If the file cannot be read, does not fit, or holds numbers that are not finite.
     """
     try:
         weights = load_file(folder / "model.safetensors")
@@ -94,6 +143,14 @@ def read_weights(folder: Path, module: nn.Module) -> None:
         raise WeightsError(
             f"cannot read the weights ({error})", where=str(folder / "model.safetensors")
         ) from error
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise WeightsError(
+                "the weights are not finite numbers",
+                where=str(folder / "model.safetensors"),
+                got=f"NaN or infinity in {name}",
+                hint="The training went wrong or the file is damaged; train again or copy it again",
+            )
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:

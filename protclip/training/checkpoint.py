@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from protclip.errors import DataError
+from protclip.errors import DataError, ProtclipError
 from protclip.files import atomic_path
 from protclip.parallel.fsdp import part_of, whole
 
@@ -55,6 +57,21 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
         torch.save({"format_version": STATE_FORMAT, **state}, temporary)
 
 
+@contextmanager
+def damaged_state(path: Path) -> Iterator[None]:
+    """Turn the errors of reading a damaged checkpoint, which are of many kinds, into :class:`DataError`."""
+    try:
+        yield
+    except ProtclipError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"damaged checkpoint ({type(error).__name__})",
+            where=str(path),
+            hint="Start a new run in another folder",
+        ) from error
+
+
 def load_state(path: Path) -> dict[str, Any]:
     """Read what :func:`save_state` wrote, with ``weights_only=True``.
 
@@ -63,15 +80,9 @@ def load_state(path: Path) -> dict[str, Any]:
     DataError
         If the file is damaged or of a newer format.
     """
-    try:
+    with damaged_state(path):
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         version = state.get("format_version")
-    except Exception as error:  # torch raises many kinds for damaged files
-        raise DataError(
-            f"damaged checkpoint ({type(error).__name__})",
-            where=str(path),
-            hint="Start a new run in another folder",
-        ) from error
     if version != STATE_FORMAT:
         raise DataError(
             "checkpoint of another format", where=str(path), got=str(version), expected=str(STATE_FORMAT)

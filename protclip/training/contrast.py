@@ -66,7 +66,7 @@ class Contrast(Trainee):
 
     def numbers(self) -> dict[str, float]:
         """The temperature."""
-        return {"temperature": 1.0 / float(self.towers.scale.detach())}
+        return {"temperature": float(1.0 / self.towers.scale.detach().double())}
 
     def gradients(self, step: int, batch: StepBatch) -> dict[str, float]:
         """Losses of the rows of all processes, and the gradient of their total."""

@@ -21,7 +21,13 @@ from torch.utils.data import Dataset
 from protclip.errors import ConfigError, ProtclipError
 from protclip.parallel.fsdp import gather_blocks, load_optimizer, whole_optimizer
 from protclip.training.batches import step_loader
-from protclip.training.checkpoint import load_state, load_trainable_state, save_state, trainable_state
+from protclip.training.checkpoint import (
+    damaged_state,
+    load_state,
+    load_trainable_state,
+    save_state,
+    trainable_state,
+)
 from protclip.training.running import Interrupted, Log, agree, catch_signals
 from protclip.typing import OnStep
 from protclip.work.unfinished import differences
@@ -190,7 +196,7 @@ class Loop:
         ConfigError
             If the checkpoint to go on from was made from something else; names the differences.
         ProtclipError
-            At the first step whose loss is not finite; the last checkpoint is kept.
+            At the first step whose loss or temperature is not finite; the last checkpoint is kept.
         """
         path, plan = self.folder / "state.pt", self.schedule
         if resume and path.exists():
@@ -233,17 +239,23 @@ class Loop:
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * rate
         losses = self.trainee.gradients(step, batch)
-        if not math.isfinite(losses["loss"]):
-            raise ProtclipError(
-                f"the loss is {losses['loss']} at step {step + 1}",
-                where=str(self.folder),
-                hint="Lower the learning rates, or use --precision fp32; the last checkpoint is kept",
-            )
+        self._refuse_infinite(step, {"loss": losses["loss"]})
         optimizer.step()
         optimizer.zero_grad()
-        self.progress.losses = {**losses, **self.trainee.numbers()}
+        numbers = self.trainee.numbers()
+        self._refuse_infinite(step, numbers)
+        self.progress.losses = {**losses, **numbers}
         self.progress.epoch_loss += losses["loss"] / self.schedule.epoch_steps
         return {"step": float(step + 1), "rate": rate, **self.progress.losses}
+
+    def _refuse_infinite(self, step: int, numbers: Mapping[str, float]) -> None:
+        for name, value in numbers.items():
+            if not math.isfinite(value):
+                raise ProtclipError(
+                    f"the {name} is {value} at step {step + 1}",
+                    where=str(self.folder),
+                    hint="Lower the learning rates, or use --precision fp32; the last checkpoint is kept",
+                )
 
     def _write(self, row: dict[str, float], ends_epoch: bool) -> None:
         """Validate where an epoch ends, log, and show the step."""
@@ -305,20 +317,22 @@ class Loop:
                 got="another " + ", another ".join(changes),
                 hint="Give it what it was begun with, or start a new run in another folder",
             )
-        load_trainable_state(self.trainee.model, state["model"], where=str(path))
-        load_optimizer(self.trainee.optimizer, state["optimizer"])
-        for name, part in self.trainee.parts.items():
-            part.load_state_dict(state[name])
-        self.best = state["best"]
-        # Version 0.1 counted a task's best epoch, and had one number for the score of pretraining.
-        epochs = state.get("best_epoch", 0) * self.schedule.epoch_steps
-        score = state["best_score"]
-        self.progress = Progress(
-            step=state["step"],
-            best_step=state.get("best_step", epochs),
-            best_score=tuple(score) if isinstance(score, list) else (score,),
-            epoch_steps=self.schedule.epoch_steps,
-            epoch_loss=state.get("epoch_loss", 0.0),
-            stopped_early=state.get("stopped_early", False),
-        )
-        self.log.resume(state["log_bytes"])
+        with damaged_state(path):
+            load_trainable_state(self.trainee.model, state["model"], where=str(path))
+            load_optimizer(self.trainee.optimizer, state["optimizer"])
+            for name, part in self.trainee.parts.items():
+                part.load_state_dict(state[name])
+            self.best = None if state["best"] is None else dict(state["best"])
+            # Version 0.1 counted a task's best epoch, and had one number for the score of pretraining.
+            epochs = state.get("best_epoch", 0) * self.schedule.epoch_steps
+            score = state["best_score"]
+            self.progress = Progress(
+                step=int(state["step"]),
+                best_step=int(state.get("best_step", epochs)),
+                best_score=tuple(map(float, score if isinstance(score, list) else [score])),
+                epoch_steps=self.schedule.epoch_steps,
+                epoch_loss=float(state.get("epoch_loss", 0.0)),
+                stopped_early=bool(state.get("stopped_early", False)),
+            )
+            size = int(state["log_bytes"])
+        self.log.resume(size)

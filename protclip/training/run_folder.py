@@ -8,6 +8,7 @@ from pathlib import Path
 
 from protclip.errors import ConfigError
 from protclip.files import read_toml
+from protclip.work.locks import tidy_folder
 
 
 def new_run_folder(root: Path, objective: str) -> Path:
@@ -56,6 +57,7 @@ def open_run_folder(folder: Path, save: Callable[[Path], None], *, resume: bool)
         If there is a run and it is not to be resumed.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    tidy_folder(folder)
     try:
         check_free(folder)
     except ConfigError:

@@ -7,6 +7,7 @@ import csv
 import io
 import logging
 import math
+import os
 import signal
 import threading
 import warnings
@@ -21,7 +22,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 
-from protclip.errors import ConfigError, ProtclipError
+from protclip.errors import ConfigError, DataError, ProtclipError
 from protclip.inference.encode import pick_device
 
 
@@ -100,12 +101,31 @@ class Log:
             self.path.write_text("")
 
     def resume(self, size: int) -> None:
-        """Cut off what was written after the checkpoint."""
-        if self.enabled:
+        """Cut off what was written after the checkpoint.
+
+        Raises
+        ------
+        DataError
+            If there is no such log, or it is shorter than at the checkpoint.
+        """
+        if not self.enabled:
+            return
+        try:
             with self.path.open("r+b") as stream:
+                found = stream.seek(0, os.SEEK_END)
+                if found < size:
+                    raise ValueError(f"{found} bytes")
                 stream.truncate(size)
             with self.path.open() as stream:
                 self.columns = next(csv.reader(stream), [])
+        except (OSError, ValueError, csv.Error) as error:
+            raise DataError(
+                "the log of the run is damaged, and cannot be gone on with",
+                where=str(self.path),
+                got=(error.strerror if isinstance(error, OSError) else "") or str(error),
+                expected=f"the {size} bytes of the last checkpoint",
+                hint="Start a new run in another folder",
+            ) from error
 
     def add(self, row: dict[str, float]) -> None:
         """Append a row; columns that it lacks are blank."""

@@ -142,7 +142,7 @@ def claim(output: str | Path) -> Iterator[None]:
             os.truncate(handle, 0)
             with suppress(OSError):  # of a full disk, where removing something may be what is to be done
                 os.write(handle, f"{os.getpid()}\n".encode())
-            _sweep(output)
+            _sweep(output.parent, output.name)
         yield
     finally:
         _unlock(path, handle)
@@ -158,14 +158,33 @@ def tidy(output: Path) -> None:
             pass
 
 
+def tidy_folder(folder: Path) -> None:
+    """Remove what killed processes left in a folder that this process has claimed: locks and temporary files.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> (folder / "log.csv").touch(), (folder / ".log.csv.4194304-7f.tmp").touch()
+    (None, None)
+    >>> tidy_folder(folder)
+    >>> [path.name for path in folder.iterdir()]
+    ['log.csv']
+    """
+    for place in (folder, *(path for path in folder.rglob("*") if path.is_dir() and not path.is_symlink())):
+        for lock in place.glob(".*.lock"):
+            tidy(lock.with_name(lock.name.removeprefix(".").removesuffix(".lock")))
+        _sweep(place)
+
+
 def _lock_path(output: Path) -> Path:
     return output.parent.resolve() / f".{output.name}.lock"
 
 
-def _sweep(output: Path) -> None:
-    """Remove temporary files and folders of an output that killed processes left behind."""
-    start = f".{output.name}."
-    with suppress(OSError), os.scandir(output.parent) as entries:
+def _sweep(folder: Path, name: str | None = None) -> None:
+    """Remove temporary files and folders that killed processes left behind, of one output or of all."""
+    start = "." if name is None else f".{name}."
+    with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if not entry.name.startswith(start):
                 continue

@@ -8,10 +8,14 @@ import pytest
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="commands are copies of a process")
 
-VERBS = ("embed", "embed to Parquet", "shards", "predict", "data build", "data build, 2 workers", "download")
+VERBS = (
+    *("embed", "embed to Parquet", "shards", "predict", "data build", "data build, 2 workers", "download"),
+    *("pretrain", "finetune"),
+)
+SLOW = ("embed to Parquet", "data build, 2 workers")
 
 
-@pytest.mark.parametrize("name", [v for v in VERBS if v not in ("embed to Parquet", "data build, 2 workers")])
+@pytest.mark.parametrize("name", [v for v in VERBS if v not in SLOW])
 def test_a_few_kills(harness, commands, verbs, place, name):
     tally = harness.kill_and_resume(commands, verbs[name], place, kills=2)
     assert tally.kills == 2

@@ -12,8 +12,10 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 
-from protclip.errors import ConfigError, DataError
+from protclip.errors import ConfigError, DataError, ProtclipError
+from protclip.tasks.results import read_metrics
 from protclip.training.contrast import Contrast
 from protclip.training.pretrain import pretrain
 from protclip.training.running import Interrupted
@@ -141,3 +143,73 @@ def test_a_second_process_is_refused_at_once(items: Path) -> None:
         pretrain("run", pairs=str(items), **OPTIONS)
     assert not Path("run").exists()
     pretrain("run", pairs=str(items), **OPTIONS)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def noise(path: Path) -> None:
+    path.write_bytes(np.random.default_rng(0).bytes(path.stat().st_size))
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def missing(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("damage", [cut, empty, noise, folder, missing])
+@pytest.mark.parametrize("name", ["state.pt", "config.toml", "log.csv", "split.json"])
+def test_a_damaged_run_is_refused_or_ends_as_it_would_have(
+    items: Path, monkeypatch: pytest.MonkeyPatch, name: str, damage: Callable[[Path], None]
+) -> None:
+    begin(items, "run", monkeypatch)
+    damage(Path("run") / name)
+    refused = False
+    try:
+        pretrain("run", resume=True, pairs=str(items), **OPTIONS)
+    except ProtclipError:
+        refused = True
+    # What is not read is made again; the run begins anew where there is no checkpoint or no options.
+    made_again = name == "split.json" and damage is not folder
+    assert refused != (made_again or (name in ("state.pt", "config.toml") and damage is missing))
+    if not refused:
+        pretrain("whole", pairs=str(items), **OPTIONS)
+        for file in ("log.csv", "model/model.safetensors", "split.json"):
+            assert (Path("run") / file).read_bytes() == (Path("whole") / file).read_bytes()
+
+
+def test_a_checkpoint_that_lacks_a_part_is_refused(items: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(items, "run", monkeypatch)
+    path = Path("run/state.pt")
+    whole = torch.load(path, weights_only=True)
+    old = {"made_from", "best_step", "epoch_loss", "stopped_early"}  # version 0.1 had none of these
+    for key in sorted(set(whole) - old):
+        torch.save({name: value for name, value in whole.items() if name != key}, path)
+        with pytest.raises(DataError, match=r"state\.pt.*checkpoint"):
+            pretrain("run", resume=True, pairs=str(items), **OPTIONS)
+        torch.save({**whole, key: "text"}, path)
+        with pytest.raises(DataError, match=r"state\.pt.*checkpoint"):
+            pretrain("run", resume=True, pairs=str(items), **OPTIONS)
+
+
+@pytest.mark.parametrize("rate", [1e3, 1e30])
+def test_a_rate_that_blows_the_training_up_ends_it(items: Path, rate: float) -> None:
+    with pytest.raises(ProtclipError, match=r"the (loss|temperature) is (nan|inf) at step \d+.*Lower the"):
+        pretrain("run", pairs=str(items), **{**OPTIONS, "steps": 200, "head_lr": rate})
+    assert not Path("run/model").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "[" * 100_000, '{"test": ' + "9" * 5000 + "}"])
+def test_damaged_scores_of_a_finished_seed_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(DataError, match=r"metrics\.json: the scores of a finished run are damaged"):
+        read_metrics(tmp_path / "metrics.json")

@@ -134,3 +134,11 @@ def test_damage_is_an_error_or_leaves_vectors(
         return
     assert found.shape == (len(vectors), vectors.dim)
     assert np.isfinite(found).all()
+
+
+def test_a_file_that_announces_an_absurd_number_of_columns_is_refused(tmp_path):
+    with h5py.File(tmp_path / "wide.h5", "w") as file:
+        file["ids"] = ["a"]
+        file.create_dataset("embeddings", (1, 10**12), np.float32, chunks=(1, 1024))
+    with pytest.raises(DataError, match=r"wide\.h5: the vectors are too long; got 1000000000000"):
+        VectorFile.open(tmp_path / "wide.h5")
