@@ -20,7 +20,7 @@ from protclip.inference.to_file import EmbedReport, embed_to_file, origin
 from protclip.inference.windows import REPEATED
 from protclip.typing import Done
 from protclip.work.outputs import failed_path
-from protclip.work.unfinished import differences
+from protclip.work.unfinished import differences, tidy_finished
 
 COUNTS = ("inputs", "embedded", "skipped", "failed", "resumed")
 """What is counted of every shard."""
@@ -71,6 +71,7 @@ def embed_shard(
                 got="another " + ", another ".join(changes),
                 hint="Delete it, or choose another output folder",
             )
+        tidy_finished(out)
         done(rows)
         failures = shard_failures(out)
         skipped = sum(reason.startswith(REPEATED) for _, reason in failures)

@@ -14,6 +14,7 @@ from typing import Any
 
 from protclip.errors import ConfigError, DataError
 from protclip.files import atomic_write, temporary_name
+from protclip.work.locks import claim, tidy
 
 NOTE = "made_by.json"
 """File that says what the work in a folder is made from."""
@@ -201,6 +202,29 @@ class Unfinished:
         with suppress(OSError):
             self.folder.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
+
+
+def tidy_finished(output: Path, ending: str = ".parts") -> None:
+    """Remove what a process left of an output that it finished, and was killed before it had cleared up.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> output = Path(tempfile.mkdtemp()) / "vectors.h5"
+    >>> with Unfinished(output, {}) as parts:
+    ...     _ = (parts.folder / "1.npz").write_bytes(b"finished")
+    ...     raise ValueError("killed")
+    Traceback (most recent call last):
+    ValueError: killed
+    >>> tidy_finished(output)
+    >>> list(output.parent.iterdir())
+    []
+    """
+    tidy(output)
+    left = Unfinished(output, {}, ending=ending)
+    if (left.folder / NOTE).is_file():
+        with suppress(DataError), claim(output):
+            left.remove()
 
 
 def is_full(error: BaseException | None) -> bool:

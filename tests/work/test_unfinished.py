@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protclip.errors import ConfigError, DataError
-from protclip.work.unfinished import NOTE, Unfinished, check_note, differences, is_full, write_note
+from protclip.work.unfinished import (
+    NOTE,
+    Unfinished,
+    check_note,
+    differences,
+    is_full,
+    tidy_finished,
+    write_note,
+)
 
 FACTS = {"input": "a" * 64, "model": "b" * 64, "precision": "fp32", "per residue": False, "window": 2048}
 
@@ -121,3 +129,17 @@ def test_notes_in_a_folder_that_is_the_output(tmp_path):
     check_note(tmp_path, FACTS)
     with pytest.raises(ConfigError, match=r"another input \(aaaaaaaaaaaa before, cccccccccccc now\)"):
         check_note(tmp_path, {**FACTS, "input": "c" * 64})
+
+
+def test_a_kill_behind_the_last_step_leaves_nothing_for_ever(tmp_path):
+    """The output is there, whole; lock and pieces of the process that made it are not swept by itself."""
+    output, own = tmp_path / "x.parquet", tmp_path / "y.parquet.parts"
+    output.write_bytes(b"whole")
+    with contextlib.suppress(ValueError), Unfinished(output, {"input": "abc"}) as parts:
+        (parts.folder / "1.npz").write_bytes(b"finished")
+        raise ValueError("killed")
+    (tmp_path / ".x.parquet.lock").write_text("1")
+    own.mkdir()
+    tidy_finished(output)
+    tidy_finished(tmp_path / "y.parquet")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.parquet", "y.parquet.parts"]
