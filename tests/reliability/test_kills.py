@@ -12,7 +12,7 @@ VERBS = (
     *("embed", "embed to Parquet", "shards", "predict", "data build", "data build, 2 workers", "download"),
     *("pretrain", "finetune"),
 )
-SLOW = ("embed to Parquet", "data build, 2 workers")
+SLOW = ("embed to Parquet", "shards", "predict", "data build", "data build, 2 workers", "finetune")
 
 
 @pytest.mark.parametrize("name", [v for v in VERBS if v not in SLOW])
