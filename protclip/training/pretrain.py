@@ -155,9 +155,7 @@ def _train(run: Run, *, resume: bool) -> Progress | None:
     for side in run.data.sides:
         if side.modality.frozen or closed_form:
             side.modality.encoder.requires_grad_(False)
-    for side in run.data.sides:
-        if side.modality.frozen or closed_form:
-            run.compute_features(side)
+            side.features = run.features(side)
     standardise_heads(run.model, run.data)
     if closed_form:
         fit_closed_form(run.model, run.data)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from protclip.config.pretraining import PretrainConfig, TrainConfig
 from protclip.model.two_tower import TwoTower
@@ -51,19 +52,15 @@ class Run:
         """Whether this process writes the run folder."""
         return bool(self.fabric.is_global_zero)
 
-    def compute_features(self, side: Side) -> None:
-        """Set the features of a side, whose tower is not trained."""
-        side.features = tower_features(
+    def features(self, side: Side) -> Tensor:
+        """Features of all items of a side by its tower as it is now, float32 [n, d]."""
+        return tower_features(
             side, device=self.fabric.device, precision=self.train.precision, display=self.display
         )
 
     def data_with_features(self) -> AlignmentData:
-        """The data with features of both towers as they are now, also of those that are trained."""
-        return self.data.with_features(
-            lambda side: tower_features(
-                side, device=self.fabric.device, precision=self.train.precision, display=self.display
-            )
-        )
+        """The data with features of both towers, also of those that are trained."""
+        return self.data.with_features(self.features)
 
     def decide(self, remark: str = "", **options: object) -> None:
         """Fill in training options that were left to the program, in the run's config too."""
